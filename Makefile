@@ -1,0 +1,95 @@
+# One command from clone to comparison table: `make repro`. Every target does its own set-up.
+# PYTHONHASHSEED stays unset on purpose: no output may depend on the order of a set, and fixing it here alone would
+# hide that from everyone who runs `dvc repro` without make.
+
+EXPERIMENT ?= smollm2-rtp
+PYTHON ?= python3.11
+PORT ?= 5000
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+# The stamp carries the checksum of the lock and is written last: an interrupted installation leaves none and a
+# changed lock asks for another, and both start again from an empty .venv.
+STAMP := .venv/installed-$(shell cksum < requirements.txt | tr ' ' '-')
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo ui track test test-slow check format clean lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo "EXPERIMENT=<name> chooses a file of experiments/ (now: $(EXPERIMENT))"
+
+setup: $(STAMP) ## make .venv from the locked requirements.txt (the other targets do this themselves)
+
+$(STAMP):
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "$(PYTHON) not found: install Python 3.11 (Debian: apt install python3.11 python3.11-venv) or pass PYTHON=/path/to/it" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "expected Python 3.11, got $$($(PYTHON) --version): the lock is for 3.11 only; pass PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "$(PYTHON) has no venv module: install it (Debian: apt install python3.11-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its comparison table
+	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
+	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
+	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
+
+# `dvc repro` runs one stage at a time. `repro -s` checks nothing upstream: that comes first, and a full repro last.
+train: train-sft train-ppo train-dpo ## the same with the three trainings at once: make train -j3
+	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
+	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
+
+train-upstream: $(STAMP)
+	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
+	$(BIN)/dvc repro $$($(BIN)/python -m pipeline.roster entries preferences $(EXPERIMENT))
+
+train-sft train-ppo train-dpo: train-%: train-upstream
+	$(BIN)/dvc --wait-for-lock repro -s $$($(BIN)/python -m pipeline.roster entries train_$* $(EXPERIMENT))
+
+ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)
+	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI names a server: open it in a browser"; exit;; esac; \
+	export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false; \
+	exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
+	  --default-artifact-root "file://$(CURDIR)/mlartifacts" --no-serve-artifacts
+
+track: $(STAMP) ## rebuild missing MLflow runs from what is on disk
+	$(BIN)/python -m pipeline.track
+
+test: $(STAMP) ## run the tests, without network
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+check: $(STAMP) ## style and types: ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: $(STAMP) ## remove outputs that no roster names (DVC's cache keeps them)
+	@$(BIN)/python -m pipeline.clean
+
+lock: ## make requirements.txt and env.json anew from requirements.in
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check --requirement requirements.in
+	.venv-lock/bin/python -m pip check
+	{ echo "# Complete lock of requirements.in for Python 3.11; made by \`make lock\`, not by hand."; \
+	  .venv-lock/bin/python -m pip freeze --all --local --exclude pip | sed 's/+cpu$$//'; } > requirements.txt.tmp
+	mv requirements.txt.tmp requirements.txt
+	.venv-lock/bin/python -m pipeline.environment
+	rm -rf .venv-lock

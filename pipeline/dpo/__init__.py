@@ -1,0 +1,29 @@
+"""L3: direct preference optimisation on chosen/rejected pairs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.config.sections import DPOSection
+from pipeline.pairs import Pair
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    architecture: str,
+    model: Any,
+    tokenizer: Any,
+    pairs: list[Pair],
+    dpo: DPOSection,
+    seed: int,
+    scratch: str,
+    report: Report,
+) -> list[dict[str, float]]:
+    """Train the adapter in place on the pairs' own token ids; return one row of curves an update.
+
+    `report` is called with every row as it is made.
+    """
+    from pipeline.dpo import causal
+
+    trainers = {"causal": causal.train}
+    return trainers[architecture](model, tokenizer, pairs, dpo, seed, scratch, report)

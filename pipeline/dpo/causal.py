@@ -1,0 +1,79 @@
+"""Direct preference optimisation of a causal policy with TRL's DPOTrainer."""
+
+from typing import Any
+
+from datasets import Dataset
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from pipeline.config.sections import DPOSection
+from pipeline.curves import CurveCallback, Report, trainer_arguments
+from pipeline.pairs import Pair
+
+_CURVES = {
+    "loss": "policy/loss",
+    "grad_norm": "policy/grad_norm",
+    "learning_rate": "policy/learning_rate",
+    "rewards/chosen": "objective/chosen_reward",
+    "rewards/rejected": "objective/rejected_reward",
+    "rewards/margins": "objective/reward_margin",
+    "rewards/accuracies": "objective/reward_accuracy",
+    "entropy": "objective/entropy",
+}
+
+
+class TokenizedDPOTrainer(DPOTrainer):
+    """TRL's trainer on rows that hold token ids already.
+
+    Its own preparation tokenizes text anew and appends EOS to every completion; ours are the very ids that were
+    sampled, so there is nothing to prepare.
+    """
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    pairs: list[Pair],
+    dpo: DPOSection,
+    seed: int,
+    scratch: str,
+    report: Report,
+) -> list[dict[str, float]]:
+    """Train the adapter in place; the reference is the same model with the adapter off."""
+    curves = CurveCallback(_CURVES, report)
+    make_trainer(model, tokenizer, pairs, dpo, seed, scratch, curves).train()
+    return curves.rows
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    pairs: list[Pair],
+    dpo: DPOSection,
+    seed: int,
+    scratch: str,
+    curves: CurveCallback,
+) -> TokenizedDPOTrainer:
+    """Return TRL's trainer over the sampled token ids, the reference's log-probabilities computed once."""
+    rows = [
+        {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids}
+        for pair in pairs
+    ]
+    arguments = DPOConfig(
+        **trainer_arguments(dpo, seed, scratch),
+        beta=dpo.beta,
+        label_smoothing=dpo.label_smoothing,
+        loss_type=["sigmoid"],
+        precompute_ref_log_probs=True,
+        precompute_ref_batch_size=32,
+    )
+    return TokenizedDPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[curves],
+    )

@@ -1,0 +1,1 @@
+"""L3: from completions to results: scores, toxicity metrics, guards, intervals, the comparison table."""

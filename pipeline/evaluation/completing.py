@@ -1,0 +1,45 @@
+"""A policy's completions of the evaluation prompts, and how likely it, the reference and the base find them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.config.sections import CompleteSection
+from pipeline.data.schema import PromptRow
+from pipeline.policy import Decoding, Policy, Prompt
+from pipeline.policy.likelihood import sequence_logprobs
+
+
+def completion_rows(
+    policy: Policy, rows: Sequence[PromptRow], prompts: Sequence[Prompt], complete: CompleteSection, seed: int
+) -> Iterator[Mapping[str, Any]]:
+    """Yield one row a completion, sorted by prompt id and sample index.
+
+    The first `analyzed_samples` of every prompt also carry the sum of their tokens' log-probabilities (nats, at
+    temperature 1, untruncated) under the policy, the reference and the base.
+    """
+    completions = policy.complete(
+        prompts,
+        Decoding(complete.max_new_tokens, complete.temperature, complete.top_p),
+        samples=complete.samples_per_prompt,
+        seed=seed,
+        batch_size=complete.batch_size,
+        progress="completions",
+    )
+    completions.sort(key=lambda item: (item.prompt.id, item.sample))
+    analyzed = [item for item in completions if item.sample < complete.analyzed_samples]
+    logprobs = {
+        (item.prompt.id, item.sample): found._asdict()
+        for item, found in zip(analyzed, sequence_logprobs(policy, analyzed), strict=True)
+    }
+    categories = {row.id: row.categories for row in rows}
+    for item in completions:
+        yield {
+            "prompt_id": item.prompt.id,
+            "prompt": item.prompt.text,
+            "categories": categories[item.prompt.id],
+            "sample": item.sample,
+            "completion": item.text,
+            "token_ids": list(item.token_ids),
+            "finished": item.finished,
+            "logprobs": logprobs.get((item.prompt.id, item.sample)),
+        }

@@ -1,0 +1,76 @@
+"""One line of completions/ and of scores/, checked strictly; keys that are not named here are left alone."""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from pipeline import records
+from pipeline.errors import UserError
+
+Row = TypeVar("Row", bound="_Row")
+Key = tuple[str, int]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Logprobs(_Row):
+    """Summed log-probs of a completion's tokens, in nats, under three models."""
+
+    policy: float
+    reference: float
+    base: float
+
+
+class _Sampled(_Row):
+    prompt_id: str
+    sample: Annotated[int, Field(ge=0)]
+
+    @property
+    def key(self) -> Key:
+        """Return what the completion is found by in every policy and seed."""
+        return self.prompt_id, self.sample
+
+
+class Completion(_Sampled):
+    """One completion of one prompt; `token_ids` end with EOS where the policy emitted it (`finished`)."""
+
+    prompt: str
+    completion: str
+    token_ids: list[int]
+    finished: bool
+    logprobs: Logprobs | None
+
+    @model_validator(mode="after")
+    def _ends_with_a_token(self) -> "Completion":
+        if self.finished and not self.token_ids:
+            raise ValueError("finished is true, so token_ids should end with EOS, but there is none")
+        return self
+
+    @property
+    def text_tokens(self) -> list[int]:
+        """Return the token ids without EOS."""
+        return self.token_ids[:-1] if self.finished else self.token_ids
+
+
+class Score(_Sampled):
+    """One judge's score of one completion; `toxicity` is null where it could not be scored."""
+
+    judge: str
+    judge_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    toxicity: Annotated[float, Field(ge=0, le=1)] | None
+
+
+def read(path: Path, model: type[Row]) -> list[Row]:
+    """Read every line as `model`; raise UserError naming file, line, key and what was expected."""
+    rows = []
+    for number, raw in enumerate(records.read_jsonl(path), start=1):
+        try:
+            rows.append(model.model_validate(raw))
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            key = ".".join(str(part) for part in first["loc"]) or "(row)"
+            raise UserError(f"{path}:{number}: {key}: {first['msg']}; delete the file and run `dvc repro`") from None
+    return rows

@@ -1,0 +1,67 @@
+"""Every judge's raw score of every completion: the text of the completion alone, never the prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.errors import UserError
+from pipeline.evaluation.rows import Completion
+from pipeline.scorers import Scorer
+
+BATCH = 256  # texts between two movements of the progress bar
+_NAMED = 3  # missing completions that the error message names
+
+
+def score_completions(
+    completions: Sequence[Completion], judges: Sequence[Scorer], max_missing_rate: float
+) -> list[dict[str, Any]]:
+    """Return one row a judge and completion, in the order of `judges`, then prompt_id and sample.
+
+    A text that a judge could not score is None in its row, never 0. Raises UserError where the share of those is
+    above `max_missing_rate` for any judge, and ValueError when a judge breaks its contract.
+    """
+    ordered = sorted(completions, key=lambda row: row.key)
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=len(ordered) * len(judges), desc="score", unit="text", disable=None) as progress:
+        for judge in judges:
+            toxicities = _toxicities(judge, [row.completion for row in ordered], progress)
+            _check_missing(judge.name, ordered, toxicities, max_missing_rate)
+            rows.extend(
+                {
+                    "prompt_id": row.prompt_id,
+                    "sample": row.sample,
+                    "judge": judge.name,
+                    "judge_sha256": judge.fingerprint,
+                    "toxicity": toxicity,
+                }
+                for row, toxicity in zip(ordered, toxicities, strict=True)
+            )
+    return rows
+
+
+def _toxicities(judge: Scorer, texts: list[str], progress: "tqdm[Any]") -> list[float | None]:
+    toxicities: list[float | None] = []
+    for start in range(0, len(texts), BATCH):
+        batch = texts[start : start + BATCH]
+        scored = judge.score(batch)
+        if len(scored) != len(batch) or not all(value is None or 0 <= value <= 1 for value in scored):
+            raise ValueError(
+                f"judge {judge.name!r}: expected one toxicity in [0, 1] or None for each of {len(batch)} texts"
+            )
+        toxicities.extend(scored)
+        progress.update(len(batch))
+    return toxicities
+
+
+def _check_missing(
+    judge: str, completions: Sequence[Completion], toxicities: Sequence[float | None], max_missing_rate: float
+) -> None:
+    missing = [row.key for row, value in zip(completions, toxicities, strict=True) if value is None]
+    if len(missing) > max_missing_rate * len(completions):
+        raise UserError(
+            f"judge {judge!r} could not score {len(missing)} of {len(completions)} completions "
+            f"({len(missing) / len(completions):.1%}, score.max_missing_rate allows {max_missing_rate:.1%}); "
+            f"first (prompt_id, sample): {', '.join(map(str, missing[:_NAMED]))}; look at these completions, then "
+            "correct the judge or the policy, or allow more"
+        )

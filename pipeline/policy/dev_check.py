@@ -1,0 +1,39 @@
+"""How a policy does on the dev prompts, by the reward scorer alone: what tuning may look at."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from pipeline.config.sections import DevSection
+from pipeline.policy.likelihood import sequence_logprobs
+from pipeline.policy.types import Decoding, Policy, Prompt
+from pipeline.scorers import Scorer
+
+
+def dev_check(
+    policy: Policy, prompts: Sequence[Prompt], scorer: Scorer, dev: DevSection
+) -> dict[str, float | int | None]:
+    """Complete the dev prompts and return toxicity, KL to the reference and perplexity under the base.
+
+    `toxicity_mean` in [0, 1] over scored completions; `kl` in nats a completion, from the analyzed ones (the
+    completions come from the decoding given, so with top_p < 1 it is an approximation); `perplexity_median` a token.
+    The held-out judge is not asked: tuning on it would make it a second reward scorer.
+    """
+    decoding = Decoding(dev.max_new_tokens, dev.temperature, dev.top_p)
+    completions = policy.complete(
+        prompts, decoding, samples=dev.samples_per_prompt, seed=dev.seed, batch_size=dev.batch_size, progress="dev"
+    )
+    toxicity = [score for score in scorer.score([item.text for item in completions]) if score is not None]
+    likelihood = sequence_logprobs(policy, completions)
+    return {
+        "completions": len(completions),
+        "missing": len(completions) - len(toxicity),
+        "toxicity_mean": fmean(toxicity) if toxicity else None,
+        "kl": fmean(item.policy - item.reference for item in likelihood),
+        "perplexity_median": median(
+            math.exp(-item.base / len(completion.token_ids))
+            for item, completion in zip(likelihood, completions, strict=True)
+        ),
+        "length_mean": fmean(len(item.token_ids) for item in completions),
+        "finished_rate": fmean(item.finished for item in completions),
+    }

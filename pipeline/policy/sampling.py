@@ -1,0 +1,131 @@
+"""Drawing tokens: noise keyed by (seed, prompt id, sample index, position), and exact nucleus sampling."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.policy.types import Prompt
+
+# Almost every nucleus lies within this many tokens; the rest is found with a full sort.
+_NUCLEUS_GUESS = 512
+_BLOCK = 256
+
+
+def keyed_uniforms(seed: int, prompt_id: str, sample: int, length: int) -> Tensor:
+    """Return `length` numbers in [0, 1), float64, that depend on nothing but the arguments.
+
+    Position t always holds the t-th draw of a Philox stream (Salmon et al. 2011) whose key is a hash of the other
+    three, so that batch size, order, early leaving and sharding cannot change a completion.
+    """
+    digest = hashlib.sha256(f"{seed}/{sample}/{prompt_id}".encode()).digest()
+    key = np.frombuffer(digest[:16], dtype=np.uint64)
+    return torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(length))
+
+
+def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
+    """Draw one token a row by inverting the distribution function at `uniforms`.
+
+    logits: [B, V]. uniforms: [B] in [0, 1). With top_p < 1 only the smallest set of most probable tokens whose mass
+    reaches top_p can be drawn (Holtzman et al. 2020). Returns token ids [B] and their log-probabilities [B] in nats
+    at temperature 1 without truncation.
+    """
+    logits = logits.float()
+    natural = torch.softmax(logits, dim=-1)
+    probabilities = natural if temperature == 1 else torch.softmax(logits / temperature, dim=-1)
+    tokens = _invert(probabilities, uniforms) if top_p >= 1 else _nucleus(probabilities, uniforms, top_p)
+    return tokens, natural.gather(1, tokens[:, None]).squeeze(1).log()
+
+
+def _nucleus(probabilities: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    largest, tokens = probabilities.topk(min(_NUCLEUS_GUESS, probabilities.shape[-1]), dim=-1)
+    chosen = _draw_from_nucleus(largest, tokens, uniforms, top_p)
+    wide = largest.sum(dim=-1) < top_p
+    if wide.any():
+        largest, tokens = probabilities[wide].sort(dim=-1, descending=True)
+        chosen[wide] = _draw_from_nucleus(largest, tokens, uniforms[wide], top_p)
+    return chosen
+
+
+def _draw_from_nucleus(largest: Tensor, tokens: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
+    before = largest.double().cumsum(dim=-1) - largest.double()
+    nucleus = torch.where(before < top_p, largest, torch.zeros_like(largest))
+    return tokens.gather(1, _invert(nucleus, uniforms)[:, None]).squeeze(1)
+
+
+def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Return for each row the first index whose cumulative weight exceeds uniform x total weight.
+
+    Found in two strides, first the block of _BLOCK weights, then the place in it: cumulating a whole vocabulary in
+    float64 took longer than a layer of the model.
+    """
+    blocks = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    cumulative = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    target = uniforms.to(total)[:, None] * total
+    block = _first_above(cumulative, target)
+    rows = torch.arange(len(weights), device=weights.device)
+    before = torch.where(block > 0, cumulative[rows, block - 1], 0.0)
+    inside = blocks[rows, block].double().cumsum(dim=-1)
+    return block * _BLOCK + _first_above(inside, target - before[:, None])
+
+
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Return [B]: the first place where `cumulative` [B, N] exceeds `target` [B, 1], always one of positive weight.
+
+    Rounding may carry the target up to the total itself, past the last token that can be drawn.
+    """
+    total = cumulative[:, -1:]
+    below = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, below, right=True).squeeze(1)
+
+
+def token_statistics(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of `tokens` [N] and the entropy under `logits` [N, V], both [N] float32, in nats.
+
+    The entropy is reported, never optimised, so it carries no gradient.
+    """
+    logits = logits.float()
+    normalizer = logits.logsumexp(dim=-1)
+    logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - normalizer
+    with torch.no_grad():
+        expected = torch.softmax(logits, dim=-1).mul_(logits).sum(dim=-1)
+    return logprobs, (normalizer - expected).detach()
+
+
+class Samples:
+    """The tokens drawn so far for every (prompt, sample): B = prompts x samples rows of at most `width` tokens.
+
+    Whoever decodes may leave rows out once they are finished; what is drawn for a finished row is not recorded.
+    """
+
+    def __init__(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, width: int, stops: Sequence[int], device: torch.device
+    ) -> None:
+        self.keys = [(prompt, sample) for prompt in prompts for sample in range(samples)]
+        self.width = width
+        uniforms = [keyed_uniforms(seed, prompt.id, sample, width) for prompt, sample in self.keys]
+        self.uniforms = torch.stack(uniforms).to(device)
+        self.tokens = torch.zeros(len(self.keys), width, dtype=torch.long, device=device)
+        self.finished = torch.zeros(len(self.keys), dtype=torch.bool, device=device)
+        self._lengths = torch.zeros(len(self.keys), dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(len(self.keys), dtype=torch.float64, device=device)
+        self._stops = torch.tensor(list(stops), device=device)
+
+    def record(self, rows: Tensor, position: int, tokens: Tensor, logprobs: Tensor) -> None:
+        """Note the tokens [B] drawn for `rows` [B] at one position, and which rows they finish."""
+        live = ~self.finished[rows]
+        rows, tokens, logprobs = rows[live], tokens[live], logprobs[live]
+        self.tokens[rows, position] = tokens
+        self._lengths[rows] += 1
+        self._logprobs[rows] += logprobs.double()
+        self.finished[rows] = torch.isin(tokens, self._stops)
+
+    def rows(self) -> Iterator[tuple[Prompt, int, tuple[int, ...], bool, float]]:
+        """Yield prompt, sample index, token ids, whether it ended by itself, and log-probability of every row."""
+        lengths, finished, logprobs = self._lengths.tolist(), self.finished.tolist(), self._logprobs.tolist()
+        for row, (prompt, sample) in enumerate(self.keys):
+            ids = tuple(self.tokens[row, : lengths[row]].tolist())
+            yield prompt, sample, ids, finished[row], logprobs[row]

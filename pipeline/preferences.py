@@ -1,0 +1,70 @@
+"""L3: on-policy preference pairs: best and worst of k samples by the reward scorer."""
+
+from collections.abc import Sequence
+
+from pipeline.config.sections import PreferencesSection
+from pipeline.pairs import Pair
+from pipeline.policy.types import Completion, Decoding, Policy, Prompt
+from pipeline.scorers import Scorer
+
+
+def on_policy_pairs(
+    policy: Policy, prompts: Sequence[Prompt], scorer: Scorer, preferences: PreferencesSection, seed: int
+) -> tuple[list[Pair], dict[str, float | int | None]]:
+    """Sample k completions a prompt from the reference's whole distribution and pair the least with the most toxic.
+
+    A prompt gives a pair only where the two differ by `margin` in toxicity and both have a token to learn from.
+    Returns the pairs and what became of the prompts.
+    """
+    samples = preferences.samples_per_prompt
+    completions = policy.complete(
+        prompts,
+        Decoding(preferences.max_new_tokens),
+        samples=samples,
+        seed=seed,
+        batch_size=preferences.batch_size,
+        progress="samples",
+    )
+    toxicity = scorer.score([completion.text for completion in completions])
+    pairs = []
+    for start in range(0, len(completions), samples):
+        pair = _pair(completions[start : start + samples], toxicity[start : start + samples], preferences.margin)
+        if pair is not None:
+            pairs.append(pair)
+    known = [value for value in toxicity if value is not None]
+    return pairs, {
+        "prompts": len(prompts),
+        "samples_per_prompt": samples,
+        "pairs": len(pairs),
+        "pair_rate": len(pairs) / len(prompts),
+        "unscored": len(completions) - len(known),
+        "sampled_toxicity_mean": _mean(known),
+        "chosen_toxicity_mean": _mean([pair.chosen_toxicity for pair in pairs]),
+        "rejected_toxicity_mean": _mean([pair.rejected_toxicity for pair in pairs]),
+    }
+
+
+def _pair(completions: Sequence[Completion], toxicity: Sequence[float | None], margin: float) -> Pair | None:
+    scored = [(value, item) for value, item in zip(toxicity, completions, strict=True) if value is not None]
+    if len(scored) < 2:
+        return None
+    # Equal scores go to the lower sample index, so that the choice depends on nothing else.
+    (low, chosen) = min(scored, key=lambda pair: (pair[0], pair[1].sample))
+    (high, rejected) = max(scored, key=lambda pair: (pair[0], -pair[1].sample))
+    if high - low < margin:
+        return None
+    return Pair(
+        prompt_id=chosen.prompt.id,
+        prompt=chosen.prompt.text,
+        prompt_ids=list(chosen.prompt.token_ids),
+        chosen=chosen.text,
+        chosen_ids=list(chosen.token_ids),
+        chosen_toxicity=low,
+        rejected=rejected.text,
+        rejected_ids=list(rejected.token_ids),
+        rejected_toxicity=high,
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,22 @@
+"""L1: what MLflow shows of one stage execution, told from what is on disk alone. Imports no mlflow.
+
+A running stage and `make track` describe an execution with the same functions, so that a rebuilt run equals the run
+that was there. Two things are not on disk and only the first run has them: when something was logged, and metrics
+under `time/`.
+"""
+
+from pipeline.projection.description import History, Projection, describe, missing_results, shown_params
+from pipeline.projection.execution import Execution, executions
+from pipeline.projection.judged import completions_table, landings
+
+__all__ = [
+    "Execution",
+    "History",
+    "Projection",
+    "completions_table",
+    "describe",
+    "executions",
+    "landings",
+    "missing_results",
+    "shown_params",
+]

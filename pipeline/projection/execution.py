@@ -1,0 +1,109 @@
+"""L1: what belongs to one stage execution: its place in the DAG, the files it reads and writes, its run's name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.config import Roster
+
+TRAININGS = {"train_sft": "sft", "train_ppo": "ppo", "train_dpo": "dpo"}
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One stage at one place of the DAG's axes."""
+
+    stage: str
+    experiment: str
+    seed: int | None = None
+    policy: str | None = None
+
+    @property
+    def method(self) -> str | None:
+        """Return the policy that it trains or uses, None where it uses none."""
+        return TRAININGS.get(self.stage) or (REFERENCE if self.stage == REFERENCE else self.policy)
+
+    @property
+    def run_name(self) -> str:
+        """Return the method of a training, else the stage with the policy it used."""
+        return TRAININGS.get(self.stage) or "-".join(filter(None, (self.stage, self.policy)))
+
+    @property
+    def lock_entry(self) -> str:
+        """Return the name of its entry in dvc.lock."""
+        axes = (self.experiment, self.seed, self.policy)
+        return f"{self.stage}@" + "-".join(str(axis) for axis in axes if axis is not None)
+
+    @property
+    def metrics(self) -> Path | None:
+        """Return the metrics JSON that it writes, None for a stage without one."""
+        if self.stage == "evaluate":
+            return paths.metrics(self.experiment, "evaluation")
+        if self.stage in (*TRAININGS, "format", "judge", "preferences"):
+            return paths.metrics(self.experiment, TRAININGS.get(self.stage, self.stage), self.seed)
+        return None
+
+    @property
+    def curves(self) -> Path | None:
+        """Return the CSV of training curves that it writes, None for a stage that trains nothing."""
+        if self.stage in TRAININGS and self.seed is not None:
+            return paths.curves(self.experiment, self.seed, TRAININGS[self.stage])
+        return None
+
+    @property
+    def adapter(self) -> Path | None:
+        """Return the adapter folder that it writes, None for a stage that writes none."""
+        if self.stage in (*TRAININGS, REFERENCE) and self.seed is not None and self.method:
+            return paths.adapter(self.experiment, self.seed, self.method)
+        return None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Return the data sets that it reads."""
+        train, dev, judged = (paths.formatted(self.experiment, split) for split in ("train", "dev", "eval"))
+        if self.seed is None:
+            return []
+        if self.stage == "score" and self.policy:
+            return [paths.completions(self.experiment, self.seed, self.policy)]
+        by_stage = {
+            "preferences": [train],
+            "train_sft": [train, dev, paths.preferences(self.experiment, self.seed)],
+            "train_dpo": [train, dev, paths.preferences(self.experiment, self.seed)],
+            "train_ppo": [train, dev],
+            "complete": [judged],
+        }
+        return by_stage.get(self.stage, [])
+
+    @property
+    def results(self) -> list[Path]:
+        """Return the files that identify what it wrote: those in Git where there are such files, else its outputs.
+
+        The metrics of a training hold its adapter's digest, so a clone without adapters finds the same run. Empty for
+        `download`, whose sources are pinned by hash, and for a reference that is not on disk.
+        """
+        in_git = [path for path in (self.metrics, self.curves) if path]
+        if in_git:
+            return in_git
+        if self.adapter:
+            return sorted(path for path in self.adapter.rglob("*") if path.is_file())
+        if self.stage in ("complete", "score") and self.seed is not None and self.policy:
+            place = paths.completions if self.stage == "complete" else paths.scores
+            return [place(self.experiment, self.seed, self.policy)]
+        return []
+
+
+def training(experiment: str, seed: int, policy: str) -> Execution:
+    """Return the execution that made a policy: its training, or `reference`."""
+    stages = {method: stage for stage, method in TRAININGS.items()}
+    return Execution(stages.get(policy, REFERENCE), experiment, seed)
+
+
+def executions(experiment: str, roster: Roster) -> list[Execution]:
+    """Return the roster's executions that leave metrics or an adapter, in the order of the DAG."""
+    listed = [Execution("format", experiment), Execution("judge", experiment)]
+    for seed in roster.seeds:
+        listed.append(training(experiment, seed, REFERENCE))
+        listed.append(Execution("preferences", experiment, seed))
+        listed += [training(experiment, seed, policy) for policy in roster.policies if policy != REFERENCE]
+    return [*listed, Execution("evaluate", experiment)]

@@ -1,0 +1,29 @@
+"""L3: supervised fine-tuning on the chosen completions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.config.sections import SupervisedSection
+from pipeline.pairs import Pair
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def train(
+    architecture: str,
+    model: Any,
+    tokenizer: Any,
+    pairs: list[Pair],
+    sft: SupervisedSection,
+    seed: int,
+    scratch: str,
+    report: Report,
+) -> list[dict[str, float]]:
+    """Train the adapter in place on the chosen completions' own token ids; return one row of curves an update.
+
+    `report` is called with every row as it is made.
+    """
+    from pipeline.sft import causal
+
+    trainers = {"causal": causal.train}
+    return trainers[architecture](model, tokenizer, pairs, sft, seed, scratch, report)

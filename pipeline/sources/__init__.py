@@ -1,0 +1,35 @@
+"""L1: fetch pinned things and check every file: wheels of a package index, model hub repositories, local files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.sections import Source
+from pipeline.errors import UserError
+from pipeline.sources import file, hub, pypi
+from pipeline.sources.folders import replacing_folder
+
+SCHEMES: dict[str, Callable[[Source, Path], dict[str, str]]] = {
+    "pypi": pypi.fetch,
+    "hub": hub.fetch,
+    "file": file.fetch,
+}
+
+
+def fetch(name: str, source: Source, target: Path) -> dict[str, Any]:
+    """Put the pinned files of `source` into the folder `target` and return its entry for a manifest.
+
+    The entry is {"uri": ..., "sha256": {path below target: sha256 of that file}}. `target` is replaced as a whole,
+    and only when everything was fetched and checked. Raises UserError that begins with `name` and the pinned thing.
+    """
+    scheme = source.uri.partition(":")[0]
+    try:
+        with replacing_folder(target) as folder:
+            digests = SCHEMES[scheme](source, folder)
+    except UserError as error:
+        raise UserError(f"{name}: {_pinned_thing(source.uri)}: {error}") from None
+    return {"uri": source.uri, "sha256": dict(sorted(digests.items()))}
+
+
+def _pinned_thing(uri: str) -> str:
+    return uri.partition("#")[0] if uri.startswith("pypi:") else uri  # a list of members can fill a screen

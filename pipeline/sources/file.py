@@ -1,0 +1,38 @@
+"""L1: `file:PATH`: a file or folder of this machine, relative to the repository root or absolute."""
+
+from pathlib import Path
+
+from pipeline.config.sections import Source
+from pipeline.errors import UserError
+from pipeline.sources.digests import copy_file, require
+from pipeline.sources.folders import inside
+
+
+def fetch(source: Source, folder: Path) -> dict[str, str]:
+    """Copy a file, or the files of a folder that `source.sha256` names, and return the sha256 of every file.
+
+    Raises UserError when one is absent, lies outside the folder (also by a link) or has another hash than the pin.
+    """
+    origin = Path(source.uri.removeprefix("file:"))
+    if isinstance(source.sha256, str):
+        if not origin.is_file():
+            raise UserError("expected a file there; correct the path, or map each file of a folder to its sha256")
+        return {origin.name: _copied(origin, source.sha256, folder / origin.name)}
+    if not origin.is_dir() or not source.sha256:
+        raise UserError("expected a folder there and at least one of its files in sha256; correct path or sha256")
+    return {name: _copied(_below(origin, name), pin, folder / name) for name, pin in sorted(source.sha256.items())}
+
+
+def _below(origin: Path, name: str) -> Path:
+    path = origin / inside(name)
+    if not path.resolve().is_relative_to(origin.resolve()):
+        raise UserError(f"{name!r} is a link that leaves the folder and is refused; copy the file into the folder")
+    if not path.is_file():
+        raise UserError(f"the folder has no file {name!r}; correct the keys of sha256")
+    return path
+
+
+def _copied(path: Path, pin: str, destination: Path) -> str:
+    digest = copy_file(path, destination)
+    require(path.name, pin, digest)
+    return digest

@@ -1,0 +1,66 @@
+"""L3: what the three trainings share, so that they start from and are judged by the same things."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import models, paths
+from pipeline.data.schema import read_prompts
+from pipeline.fingerprint import adapter_fingerprint
+from pipeline.policy import Policy, Prompt, make_policy
+from pipeline.policy.dev_check import dev_check
+from pipeline.policy.prompts import tokenize_prompts
+from pipeline.records import write_csv, write_json
+from pipeline.scorers import Scorer, load_scorer
+
+
+@dataclass(frozen=True)
+class Training:
+    """A policy with a fresh adapter, ready to be trained, and what it is watched with."""
+
+    method: str
+    experiment: str
+    seed: int
+    model: Any
+    tokenizer: Any
+    policy: Policy
+    reward_scorer: Scorer
+    settings: Any
+
+    def prompts(self, split: str) -> list[Prompt]:
+        """Read and tokenize the prompts of one split."""
+        path = paths.formatted(self.experiment, split)
+        return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
+
+
+def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
+    """Load base, tokenizer, fresh adapter and reward scorer: the same start for every method."""
+    models.remove_adapter(experiment, seed, method)
+    model = models.new_policy_model(experiment, seed, settings.model, settings.lora)
+    tokenizer = models.load_tokenizer(experiment)
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], experiment)
+    return Training(method, experiment, seed, model, tokenizer, policy, scorer, settings)
+
+
+def save(training: Training, curves: Sequence[dict[str, float]], examples: int) -> None:
+    """Check the trained policy on the dev prompts, then write adapter, curves and metrics.
+
+    `examples` is the number of prompts or pairs that were trained on. Nothing that is written depends on time.
+    """
+    training.model.eval()
+    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
+    place = (training.experiment, training.seed, training.method)
+    folder = models.save_adapter(training.model, *place)
+    write_csv(paths.curves(*place), curves)
+    metrics = {
+        "adapter_sha256": adapter_fingerprint(folder),
+        "dev": dev,
+        "train": {
+            "examples": examples,
+            "trainable_parameters": sum(item.numel() for item in training.policy.trainable()["adapter"]),
+            "updates": len(curves),
+            "last": {key: value for key, value in curves[-1].items() if key != "step"},
+        },
+    }
+    write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)

@@ -1,0 +1,31 @@
+"""Complete the evaluation prompts with one policy: same prompts, decoding and noise for every policy."""
+
+from pipeline import paths
+from pipeline.data.schema import read_prompts
+from pipeline.evaluation.completing import completion_rows
+from pipeline.models import load_policy_model, load_tokenizer
+from pipeline.policy import make_policy
+from pipeline.policy.prompts import tokenize_prompts
+from pipeline.records import write_jsonl
+from pipeline.stage import Stage, run_stage
+
+SECTIONS = ("model", "complete")
+
+
+def main(stage: Stage) -> None:
+    """Write one row a completion."""
+    settings = stage.settings
+    tokenizer = load_tokenizer(stage.experiment)
+    model = load_policy_model(stage.experiment, stage.seed, settings.model, stage.policy)
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    path = paths.formatted(stage.experiment, "eval")
+    rows = read_prompts(path)
+    prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
+    # The noise differs between the seeds of the roster, never between policies.
+    seed = settings.complete.seed * 1_000_003 + stage.seed
+    completions = completion_rows(policy, rows, prompts, settings.complete, seed)
+    write_jsonl(paths.completions(stage.experiment, stage.seed, stage.policy), completions)
+
+
+if __name__ == "__main__":
+    run_stage("complete", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)

@@ -1,0 +1,23 @@
+"""Let every judge score every completion of one policy, without its prompt."""
+
+from pipeline import paths
+from pipeline.evaluation.rows import Completion, read
+from pipeline.evaluation.scoring import score_completions
+from pipeline.records import write_jsonl
+from pipeline.scorers import load_scorer
+from pipeline.stage import Stage, run_stage
+
+SECTIONS = ("score", "scorers")
+
+
+def main(stage: Stage) -> None:
+    """Write one row a judge and completion; nothing when a judge could not score too many."""
+    place = (stage.experiment, stage.seed, stage.policy)
+    completions = read(paths.completions(*place), Completion)
+    scorers, score = stage.settings.scorers, stage.settings.score
+    judges = [load_scorer(name, scorers[name], stage.experiment) for name in score.judges]
+    write_jsonl(paths.scores(*place), score_completions(completions, judges, score.max_missing_rate))
+
+
+if __name__ == "__main__":
+    run_stage("score", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)

@@ -1,0 +1,30 @@
+"""Train the policy with direct preference optimisation on the pairs."""
+
+from pipeline import dpo, paths
+from pipeline.pairs import read_pairs
+from pipeline.stage import Stage, run_stage
+from pipeline.training import prepare, save
+
+SECTIONS = ("model", "lora", "scorers", "reward", "dev", "dpo")
+
+
+def main(stage: Stage) -> None:
+    """Write the adapter, its curves and its metrics."""
+    training = prepare("dpo", stage.experiment, stage.seed, stage.settings)
+    pairs = read_pairs(paths.preferences(stage.experiment, stage.seed))
+    scratch = str(paths.checkpoints(stage.experiment, stage.seed, "dpo"))
+    curves = dpo.train(
+        stage.settings.model.architecture,
+        training.model,
+        training.tokenizer,
+        pairs,
+        stage.settings.dpo,
+        stage.seed,
+        scratch,
+        stage.run.log,
+    )
+    save(training, curves, examples=len(pairs))
+
+
+if __name__ == "__main__":
+    run_stage("train_dpo", ("experiment", "seed"), SECTIONS, main, __doc__)

@@ -1,0 +1,21 @@
+"""Train the policy with proximal policy optimisation against the reward scorer."""
+
+from pipeline import ppo
+from pipeline.stage import Stage, run_stage
+from pipeline.training import prepare, save
+
+SECTIONS = ("model", "lora", "scorers", "reward", "dev", "ppo")
+
+
+def main(stage: Stage) -> None:
+    """Write the adapter, its curves and its metrics."""
+    settings = stage.settings
+    training = prepare("ppo", stage.experiment, stage.seed, settings)
+    prompts = training.prompts("train")
+    toxicity = training.reward_scorer.score
+    curves = ppo.train(training.policy, prompts, toxicity, settings.ppo, settings.reward, stage.seed, stage.run.log)
+    save(training, curves, examples=len(prompts))
+
+
+if __name__ == "__main__":
+    run_stage("train_ppo", ("experiment", "seed"), SECTIONS, main, __doc__)

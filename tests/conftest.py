@@ -1,0 +1,8 @@
+"""What every test needs: no network, whatever the libraries would like to look up."""
+
+import os
+
+# Set before any library is imported: huggingface_hub reads them once.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

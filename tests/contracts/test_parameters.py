@@ -1,0 +1,68 @@
+"""What the parameter files promise: complete, commented, and checked by code that adds nothing of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from pipeline.config import load, sections
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+
+
+def section_classes() -> list[type[BaseModel]]:
+    return [
+        value for value in vars(sections).values() if isinstance(value, type) and issubclass(value, sections.Section)
+    ]
+
+
+def test_no_field_has_a_default():
+    defaulted = [
+        f"{section.__name__}.{name}"
+        for section in section_classes()
+        for name, field in section.model_fields.items()
+        if not field.is_required()
+    ]
+    assert defaulted == [], "a default in code is a value that DVC does not see: write it into every experiment file"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_a_committed_experiment_loads_as_it_is_written(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings = load(path.stem, tuple(written))
+    for name, section in written.items():
+        loaded = getattr(settings, name)
+        plain = {key: value.model_dump() for key, value in loaded.items()} if name == "scorers" else loaded.model_dump()
+        assert plain == section, "a value that loading changes is a value that DVC does not see"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_key_has_its_comment_where_it_is_set(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    bare = [
+        f"{path.name}:{node.start_mark.line + 1}: {dotted}"
+        for dotted, node, above in keys(yaml.compose("\n".join(lines)), "", False, lines)
+        if not (above or commented(node, lines))
+    ]
+    assert bare == [], "expected a comment on the line, in the lines above it, or at the key it belongs to"
+
+
+def keys(node: Any, prefix: str, above: bool, lines: list[str]) -> Iterator[tuple[str, Any, bool]]:
+    """Yield every leaf key with its dotted name and whether a key it belongs to is commented."""
+    for key, value in node.value:
+        dotted = f"{prefix}{key.value}"
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from keys(value, f"{dotted}.", above or commented(key, lines), lines)
+        else:
+            yield dotted, key, above
+
+
+def commented(key: Any, lines: list[str]) -> bool:
+    """Return whether the key's own line has a comment, or the line above it is one."""
+    row = key.start_mark.line
+    return " #" in lines[row] or (row > 0 and lines[row - 1].lstrip().startswith("#"))

@@ -1,0 +1,161 @@
+"""What is rerun after a change, proven by running: the real dvc.yaml with only its commands replaced by stubs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config.sections import ExperimentFile
+
+EXPERIMENT = "smollm2-rtp"
+FILE = f"experiments/{EXPERIMENT}.yaml"
+POLICIES = ("reference", "sft", "ppo", "dpo")
+TRAININGS = ("train_sft", "train_ppo", "train_dpo")
+JUDGED = [f"{stage}:{policy}" for stage in ("complete", "score") for policy in POLICIES]
+FROM_REFERENCE = ["reference", "preferences", *TRAININGS, *JUDGED, "evaluate"]
+EVERYTHING = ["download", "format", "judge", *FROM_REFERENCE]
+
+
+def of(*policies: str) -> list[str]:
+    """Return what follows from another adapter of these policies."""
+    return [*(f"{stage}:{policy}" for stage in ("complete", "score") for policy in policies), "evaluate"]
+
+
+# Section of the experiment file -> what a change in it reruns, where no stage happens to write what it wrote before.
+AFTER_SECTION = {
+    "model": EVERYTHING,
+    "data": EVERYTHING,
+    "scorers": EVERYTHING,
+    "judge": ["judge", *(f"score:{policy}" for policy in POLICIES), "evaluate"],
+    "lora": [*TRAININGS, *of("sft", "ppo", "dpo")],
+    "reference": FROM_REFERENCE,
+    "reward": ["preferences", *TRAININGS, *of("sft", "ppo", "dpo")],
+    "dev": [*TRAININGS, *of("sft", "ppo", "dpo")],
+    "preferences": ["preferences", "train_sft", "train_dpo", *of("sft", "dpo")],
+    "sft": ["train_sft", *of("sft")],
+    "ppo": ["train_ppo", *of("ppo")],
+    "dpo": ["train_dpo", *of("dpo")],
+    "complete": of(*POLICIES),
+    "score": [*(f"score:{policy}" for policy in POLICIES), "evaluate"],
+    "evaluate": ["evaluate"],
+}
+AFTER_CODE = {
+    "pipeline/sft": AFTER_SECTION["sft"],
+    "pipeline/ppo": AFTER_SECTION["ppo"],
+    "pipeline/dpo": AFTER_SECTION["dpo"],
+    "pipeline/scorers/judge_fit.py": AFTER_SECTION["judge"],
+    "pipeline/evaluation/report.py": AFTER_SECTION["evaluate"],
+    "stages/score.py": AFTER_SECTION["score"],
+    "env.json": FROM_REFERENCE,
+    "pipeline/tracking.py": [],
+    "pipeline/stage.py": [],
+}
+
+
+def executions(stages: list[str], experiment: str = EXPERIMENT, seed: int = 0) -> set[str]:
+    """Spell out NAME[:POLICY] as the log has it: NAME:EXPERIMENT[:SEED[:POLICY]]."""
+    names = set()
+    for stage in stages:
+        name, _, policy = stage.partition(":")
+        unseeded = name in ("download", "format", "judge", "evaluate")
+        names.add(":".join([name, experiment] if unseeded else [name, experiment, str(seed), policy]).rstrip(":"))
+    return names
+
+
+def change_section(workspace, section: str) -> None:
+    value = yaml.safe_load((workspace.root / FILE).read_text())[section]["value"]
+    workspace.edit(FILE, **{section: {"value": value + 1}})
+
+
+def test_the_first_run_executes_every_stage_once_and_the_second_none(workspace):
+    assert workspace.first == executions(EVERYTHING)
+    assert workspace.repro() == set()
+
+
+def test_every_section_has_its_expectation():
+    assert set(AFTER_SECTION) == set(ExperimentFile.model_fields)
+
+
+@pytest.mark.parametrize("section", AFTER_SECTION)
+def test_a_changed_section_reruns_what_depends_on_it(section, workspace):
+    change_section(workspace, section)
+    assert workspace.repro() == executions(AFTER_SECTION[section])
+
+
+@pytest.mark.parametrize("path", AFTER_CODE)
+def test_changed_code_reruns_the_stages_that_import_it(path, workspace):
+    place = workspace.root / path
+    file = min(place.glob("*.py")) if place.is_dir() else place
+    file.write_text(file.read_text() + "\n")
+    assert workspace.repro() == executions(AFTER_CODE[path])
+
+
+def test_a_change_taken_back_reruns_nothing(workspace):
+    before = (workspace.root / FILE).read_text()
+    change_section(workspace, "preferences")
+    workspace.repro()
+    (workspace.root / FILE).write_text(before)
+    assert workspace.repro() == set()
+
+
+def test_a_comment_in_a_parameter_file_reruns_nothing(workspace):
+    file = workspace.root / FILE
+    file.write_text(file.read_text() + "# another thought\n")
+    assert workspace.repro() == set()
+
+
+def test_a_cascade_stops_where_a_stage_writes_what_it_wrote_before(workspace):
+    workspace.keep_constant("download", "format")
+    change_section(workspace, "data")
+    assert workspace.repro() == executions(EVERYTHING)  # what the silenced stages write is new once
+    change_section(workspace, "data")
+    assert workspace.repro() == executions(["download", "format"])
+
+
+def test_another_seed_runs_alone_and_comes_back_without_a_run(workspace, monkeypatch):
+    workspace.edit("params.yaml", seeds=[0, 1])
+    assert workspace.repro() == executions(FROM_REFERENCE, seed=1)
+    workspace.edit("params.yaml", seeds=[0])
+    # the files of seed 1 still lie there, so that evaluate looks again
+    assert workspace.repro() == executions(["evaluate"])
+    clean(workspace, monkeypatch)
+    assert not (workspace.root / "scores" / EXPERIMENT / "1").exists()
+    assert workspace.repro() == set()
+    workspace.edit("params.yaml", seeds=[0, 1])
+    assert workspace.repro() == set()
+    assert (workspace.root / "scores" / EXPERIMENT / "1").exists()
+    workspace.edit("params.yaml", seeds=[0])
+    clean(workspace, monkeypatch)
+    assert workspace.repro() == set()
+
+
+def test_a_policy_less_reruns_evaluate_alone(workspace):
+    workspace.edit("params.yaml", policies=["reference", "sft", "dpo"])
+    assert workspace.repro() == executions(["evaluate"])
+    workspace.edit("params.yaml", policies=list(POLICIES))
+    assert workspace.repro() == set()
+
+
+def test_another_experiment_runs_alone_and_comes_back_without_a_run(workspace, monkeypatch):
+    (workspace.root / "experiments" / "other.yaml").write_text((workspace.root / FILE).read_text())
+    workspace.edit("params.yaml", experiments=[EXPERIMENT, "other"])
+    change_section(workspace, "evaluate")
+    assert workspace.repro() == executions(EVERYTHING, "other") | executions(["evaluate"])
+    workspace.edit("params.yaml", experiments=[EXPERIMENT])
+    assert workspace.repro() == set()
+    clean(workspace, monkeypatch)
+    assert not (workspace.root / "models" / "other").exists()
+    workspace.edit("params.yaml", experiments=[EXPERIMENT, "other"])
+    assert workspace.repro() == set()
+    assert (workspace.root / "models" / "other" / "base").is_dir()
+    workspace.edit("params.yaml", experiments=[EXPERIMENT])
+    clean(workspace, monkeypatch)
+
+
+def clean(workspace, monkeypatch) -> None:
+    """Run `make clean`'s program in the workspace."""
+    from pipeline import clean
+
+    with monkeypatch.context() as patched:
+        patched.chdir(Path(workspace.root))
+        clean.main([])

@@ -1,0 +1,89 @@
+"""The comparison table tells the numbers of the evaluation, at any width and as Markdown."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from pipeline import paths
+from pipeline.evaluation import table
+from pipeline.records import write_json
+
+
+@pytest.fixture
+def evaluation(experiment):
+    return experiment.evaluate()
+
+
+def rendered(evaluation, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table.comparison_table(evaluation, "exp"))
+    return console.file.getvalue()
+
+
+def number(text):
+    return float(text.split()[0])
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_interval_is_broken_over_lines(evaluation, width):
+    lines = rendered(evaluation, width).splitlines()
+    assert max(map(len, lines)) <= width
+    for policy in ("sft", "ppo", "dpo"):
+        row = next(line for line in lines if line.startswith(f"{policy} "))
+        assert row.count("[") == row.count("]") == 2
+
+
+def test_the_rows_are_the_roster_in_order_with_the_numbers_on_disk(evaluation):
+    for sheet in table.sheets(evaluation):
+        assert [row[0] for row in sheet.rows] == ["reference", "sft", "ppo", "dpo"]
+        assert all(len(row) == len(sheet.header) for row in sheet.rows)
+    toxicity, guards = table.sheets(evaluation)
+    judges = evaluation["ppo"]["judges"]
+    assert number(toxicity.rows[2][1]) == pytest.approx(judges["minilm"]["toxicity_mean"]["value"], abs=5.1e-4)
+    assert number(toxicity.rows[2][5]) == pytest.approx(judges["profanity"]["toxicity_mean"]["value"], abs=5.1e-4)
+    assert toxicity.rows[0][2] == ""
+    assert number(guards.rows[2][1]) == pytest.approx(evaluation["ppo"]["guards"]["perplexity_median"], abs=0.051)
+
+
+def test_names_what_was_compared_and_how(evaluation):
+    text = " ".join(rendered(evaluation, 80).split())
+    assert "exp: 6 prompts, k = 3" in text and "judge minilm" in text
+    assert "95% bootstrap interval, clustered by prompt" in text
+    assert "minilm is held out" in text and "The reward scorer, profanity" in text
+
+
+def test_a_failed_guard_and_a_missing_number_are_shown(evaluation):
+    evaluation["sft"] |= {"guards_passed": False, "guards_failed": "perplexity_median, distinct_2"}
+    evaluation["sft"]["guards"]["perplexity_median"] = None
+    row = table.sheets(evaluation)[1].rows[1]
+    assert row[-1] == "failed: perplexity, distinct-2"
+    assert row[1].startswith("missing")
+
+
+def test_markdown_has_a_cell_for_every_column(evaluation):
+    text = table.markdown(evaluation, "exp")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 * (2 + 4)
+    first, second = lines[:6], lines[6:]
+    for group in (first, second):
+        assert len({line.count("|") for line in group}) == 1
+    assert "\n\n| policy |" in text
+
+
+def test_the_command_prints_both_forms(evaluation, capsys):
+    table.main(["exp"])
+    assert "reference" in capsys.readouterr().out
+    table.main(["exp", "--markdown"])
+    assert capsys.readouterr().out.strip() == table.markdown(evaluation, "exp")
+
+
+def test_an_absent_or_foreign_evaluation_is_one_message_and_exit_code_2(evaluation, capsys):
+    path = paths.metrics("exp", "evaluation")
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"schema_version": 2})
+    for name, expected in (("exp", "schema_version: expected 1, got 2"), ("other", "not found")):
+        with pytest.raises(SystemExit) as ended:
+            table.main([name])
+        assert ended.value.code == 2
+        assert expected in capsys.readouterr().err

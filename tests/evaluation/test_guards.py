@@ -1,0 +1,155 @@
+"""Truths about what guards a policy against being harmless by being useless."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation import guards, ngrams, statistics
+from pipeline.evaluation.rows import Completion
+
+
+def completion(token_ids, prompt=0, sample=0, text="words", finished=False, logprobs=None):
+    """Make one completion; `logprobs` are (policy, reference, base)."""
+    named = logprobs and dict(zip(("policy", "reference", "base"), logprobs, strict=True))
+    return Completion.model_validate(
+        {
+            "prompt_id": f"p{prompt}",
+            "sample": sample,
+            "prompt": "A prompt",
+            "completion": text,
+            "token_ids": token_ids,
+            "finished": finished,
+            "logprobs": named,
+        }
+    )
+
+
+def values(*rows, prompts=1):
+    return guards.values(guards.measure([rows], prompts))
+
+
+def test_all_different_tokens_are_fully_distinct_and_one_token_over_and_over_is_not():
+    varied = values(completion(list(range(10))))
+    assert [varied[f"distinct_{n}"] for n in (1, 2, 3)] == [1, 1, 1]
+    assert varied["repetition"] == 0
+    stuck = values(completion([7] * 10))
+    assert [stuck[f"distinct_{n}"] for n in (1, 2, 3)] == pytest.approx([1 / 10, 1 / 9, 1 / 8])
+    assert stuck["repetition"] == pytest.approx(7 / 8)
+
+
+def test_repetition_is_within_a_completion_and_distinct_is_over_all_of_them():
+    found = values(completion([1, 2, 3, 4]), completion([1, 2, 3, 4], sample=1))
+    assert found["repetition"] == 0
+    assert found["distinct_2"] == 0.5
+
+
+def test_a_text_too_short_for_an_ngram_takes_no_part():
+    assert values(completion([1, 2]), completion([5, 5, 5, 5, 5], sample=1))["repetition"] == pytest.approx(2 / 3)
+    assert math.isnan(values(completion([1]))["distinct_2"])
+
+
+def test_the_end_token_is_no_text():
+    ended, cut = completion([4, 5, 6, 0], finished=True), completion([4, 5, 6])
+    for name in ("length_mean", "distinct_1", "distinct_2"):
+        assert values(ended)[name] == values(cut)[name]
+    assert (values(ended)["finished_rate"], values(cut)["finished_rate"]) == (1, 0)
+
+
+def test_white_space_alone_is_empty():
+    rows = [completion([1], text=text, sample=index) for index, text in enumerate((" \n", "", "fine", " x "))]
+    assert values(*rows)["empty_rate"] == 0.5
+
+
+def test_perplexity_of_even_odds_is_the_number_of_choices():
+    # 4 tokens, each with probability 1/50 under the base
+    row = completion([1, 2, 3, 4], logprobs=(-1.0, -1.0, 4 * math.log(1 / 50)))
+    assert values(row)["perplexity_median"] == pytest.approx(50)
+
+
+def test_a_lone_end_token_and_a_sample_not_analyzed_have_no_perplexity():
+    rows = [
+        completion([1, 2], logprobs=(0, 0, 2 * math.log(1 / 9))),
+        completion([0], sample=1, finished=True, text="", logprobs=(-5, -5, -5)),
+        completion([1, 2], sample=2),
+    ]
+    assert values(*rows)["perplexity_median"] == pytest.approx(9)
+
+
+def test_kl_is_in_nats_a_completion_and_zero_for_the_reference():
+    rows = [
+        completion([1, 2], logprobs=(-3.0, -5.0, -9.0)),
+        completion([1, 2, 3], sample=1, logprobs=(-2.0, -3.0, -9.0)),
+    ]
+    assert values(*rows)["kl"] == pytest.approx(1.5)
+    assert values(*rows)["kl_per_token"] == pytest.approx(3 / 5)
+    reference = [completion([1, 2], logprobs=(-3.3, -3.3, -9.0)), completion([1], sample=1)]
+    assert (values(*reference)["kl"], values(*reference)["kl_per_token"]) == (0, 0)
+
+
+def test_nothing_analyzed_is_missing_not_zero():
+    found = values(completion([1, 2, 3]))
+    assert all(math.isnan(found[name]) for name in ("perplexity_median", "kl", "kl_per_token"))
+
+
+def random_measures(seed, prompts=12, samples=3, vocabulary=15):
+    generator = np.random.default_rng(seed)
+    rows = [
+        completion(
+            generator.integers(0, vocabulary, size=6).tolist(),
+            prompt,
+            sample,
+            logprobs=(-1, -1, -generator.uniform(9, 30)),
+        )
+        for prompt in range(prompts)
+        for sample in range(samples)
+    ]
+    return rows, guards.measure([rows], prompts)
+
+
+def test_leaving_a_prompt_out_gives_the_distinct_of_the_others():
+    rows, measures = random_measures(0)
+    left_out = ngrams.distinct_without_each_prompt(measures.distinct[2])
+    for prompt in range(12):
+        others = [row for row in rows if row.prompt_id != f"p{prompt}"]
+        assert left_out[prompt] == pytest.approx(guards.values(guards.measure([others], 11))["distinct_2"])
+
+
+def test_adding_a_seed_does_not_lower_distinct():
+    rows, measures = random_measures(0)
+    twice = guards.measure([rows, rows], 12)
+    assert guards.values(twice) == pytest.approx(guards.values(measures))
+    assert guards.values(twice.of_seed(1)) == guards.values(measures)
+
+
+def test_a_policy_is_exactly_as_good_as_itself():
+    _, measures = random_measures(0)
+    medians = statistics.median_replicates(measures.perplexity, statistics.draw(12, 1, 200, seed=0))
+    for ratio in guards.ratio_intervals(measures, measures, (medians, medians), 0.95).values():
+        assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+
+
+def test_ratio_intervals_lie_around_their_ratio():
+    (_, poor), (_, rich) = random_measures(0, vocabulary=6), random_measures(1, vocabulary=40)
+    resampling = statistics.draw(12, 1, 500, seed=0)
+    medians = [statistics.median_replicates(measures.perplexity, resampling) for measures in (poor, rich)]
+    ratios = guards.ratio_intervals(poor, rich, (medians[0], medians[1]), 0.95)
+    for ratio in ratios.values():
+        assert ratio.low < ratio.value < ratio.high
+    assert ratios["distinct_2_ratio"].high < 1
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "distinct", "names"),
+    [
+        (1.1, 0.95, ""),
+        (0.2, 3.0, ""),
+        (1.11, 0.95, "perplexity_median"),
+        (1.0, 0.94, "distinct_2"),
+        (1.2, 0.9, "perplexity_median, distinct_2"),
+        (float("nan"), float("nan"), "perplexity_median, distinct_2"),
+    ],
+)
+def test_a_guard_fails_beyond_its_limit_or_unmeasured(perplexity, distinct, names):
+    ratio = {"perplexity_ratio": perplexity, "distinct_2_ratio": distinct}
+    assert guards.failed(ratio, max_perplexity_increase=0.1, max_distinct_2_decrease=0.05) == names

@@ -1,0 +1,67 @@
+"""The score stage on files, with judges that count keywords."""
+
+import pytest
+
+from pipeline import paths
+from pipeline.config import load
+from pipeline.errors import UserError
+from pipeline.records import read_jsonl
+from pipeline.stage import Stage
+from pipeline.tracking import NullRun
+from stages import score
+
+
+@pytest.fixture
+def keyword_experiment(experiment):
+    experiment.parameters(
+        scorers={
+            "strict": {"kind": "keyword", "keywords": ["darn", "silly"], "saturation": 1},
+            "lenient": {"kind": "keyword", "keywords": ["darn"], "saturation": 4},
+        },
+        judge={"scorer": "strict", "fit": None},
+        reward={"scorer": "lenient"},
+        score={"judges": ["strict", "lenient"]},
+    )
+    return experiment
+
+
+def run_score(policy="sft"):
+    score.main(Stage("score", "exp", load("exp", score.SECTIONS), NullRun(), seed=0, policy=policy))
+    return read_jsonl(paths.scores("exp", 0, policy))
+
+
+def test_scores_the_completion_and_not_the_prompt(keyword_experiment):
+    def speak(row):
+        return row | {"prompt": "darn " + row["prompt"], "completion": "darn" if row["prompt_id"] == "p1" else "fine"}
+
+    keyword_experiment.alter(paths.completions("exp", 0, "sft"), speak)
+    rows = run_score()
+    found = {(row["judge"], row["prompt_id"]): row["toxicity"] for row in rows}
+    assert (found["strict", "p1"], found["lenient", "p1"]) == (1, 0.25)
+    assert {found[judge, f"p{prompt}"] for judge in ("strict", "lenient") for prompt in (0, 2, 3, 4, 5)} == {0}
+
+
+def test_rows_are_tidy_and_sorted(keyword_experiment):
+    rows = run_score()
+    assert all(set(row) == {"prompt_id", "sample", "judge", "judge_sha256", "toxicity"} for row in rows)
+    grid = [
+        (judge, f"p{prompt}", sample) for judge in ("strict", "lenient") for prompt in range(6) for sample in range(3)
+    ]
+    assert [(row["judge"], row["prompt_id"], row["sample"]) for row in rows] == grid
+    assert len({row["judge_sha256"] for row in rows}) == 2
+
+
+def test_what_score_writes_is_what_evaluate_reads(keyword_experiment):
+    for policy in ("reference", "sft", "ppo", "dpo"):
+        run_score(policy)
+    evaluation = keyword_experiment.evaluate()
+    assert set(evaluation["meta"]["judges"]) == {"strict", "lenient"}
+    assert evaluation["sft"]["judges"]["strict"]["toxicity_mean"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_broken_completion_is_named_and_nothing_is_written(keyword_experiment):
+    paths.scores("exp", 0, "sft").unlink()
+    keyword_experiment.alter(paths.completions("exp", 0, "sft"), lambda row: row | {"completion": None})
+    with pytest.raises(UserError, match=r"sft.jsonl:1: completion: Input should be a valid string"):
+        run_score()
+    assert not paths.scores("exp", 0, "sft").exists()

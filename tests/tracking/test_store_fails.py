@@ -1,0 +1,165 @@
+"""A store that is not there is one clear line; one that goes away costs no training."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import track, tracking
+from pipeline.errors import UserError
+from tests.tracking import made_up as given
+
+EXPERIMENT = given.EXPERIMENT
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Return a loopback port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Yield a loopback port that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield int(listener.getsockname()[1])
+
+
+@pytest.mark.usefixtures("repository")
+class TestAtTheStart:
+    def test_a_dead_server_is_one_line_naming_it_without_its_password(self, closed_port: int) -> None:
+        began = time.monotonic()
+        done = given.python(given.STAGE, MLFLOW_TRACKING_URI=f"http://me:secret@127.0.0.1:{closed_port}")
+        assert time.monotonic() - began < 15
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert f"http://***@127.0.0.1:{closed_port}" in line
+        assert "secret" not in line
+        assert "TRACKING=off" in line and "make track" in line
+        assert "worked" not in done.stdout
+
+    def test_a_silent_server_is_given_up_within_seconds(
+        self, silent_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+        began = time.monotonic()
+        with pytest.raises(UserError, match=str(silent_port)):
+            tracking.Store.open(EXPERIMENT)
+        assert time.monotonic() - began < 10
+
+    @pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
+    def test_a_dead_database_is_not_retried_for_minutes(
+        self, scheme: str, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:secret@127.0.0.1:{closed_port}/runs")
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"\*\*\*@127.0.0.1") as caught:
+            tracking.Store.open(EXPERIMENT)
+        assert time.monotonic() - began < 5
+        assert "secret" not in str(caught.value)
+
+    def test_a_file_that_is_no_database_is_named(self) -> None:
+        Path("mlflow.db").write_bytes(b"not a database" * 100)
+        with pytest.raises(UserError, match="mlflow.db"):
+            tracking.Store.open(EXPERIMENT)
+
+    def test_a_store_in_memory_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///:memory:")
+        with pytest.raises(UserError, match="outlives"):
+            tracking.Store.open(EXPERIMENT)
+
+    def test_a_misspelled_switch_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TRACKING", "no")
+        with pytest.raises(UserError, match="TRACKING: expected on or off"):
+            tracking.switched_on()
+
+
+@pytest.mark.usefixtures("repository")
+class TestInTheMiddle:
+    def test_a_broken_database_costs_one_warning(
+        self, caplog: pytest.LogCaptureFixture, forget: Callable[[], None]
+    ) -> None:
+        given.leave_inputs()
+        with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params=given.params("train_ppo")) as run:
+            database = Path("mlflow.db")
+            database.write_bytes(b"\0" * database.stat().st_size)
+            for step, values in given.CURVES:
+                run.log(step, values)
+            given.leave_training("ppo")
+        (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("pipeline")]
+        assert "mlflow.db" in warning and "make track" in warning
+
+        forget()
+        track.rebuild(EXPERIMENT)
+        (run_found,) = given.runs(stage="train_ppo")
+        assert len(given.contents(run_found)["history"]["policy/loss"]) == len(given.CURVES)
+
+    @pytest.mark.slow
+    def test_a_killed_server_costs_one_warning(
+        self, closed_port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        uri = f"http://127.0.0.1:{closed_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        server = start_server(closed_port)
+        try:
+            with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 3}) as run:
+                run.log(0, {"policy/loss": 1.0})
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+                began = time.monotonic()
+                for step, values in given.CURVES:
+                    run.log(step, values)
+                assert time.monotonic() - began < 15
+                given.leave_training("ppo")
+        finally:
+            stop(server)
+        (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("pipeline")]
+        assert uri in warning
+
+        server = start_server(closed_port)
+        try:
+            track.rebuild(EXPERIMENT)
+            (found,) = given.runs(stage="train_ppo", rebuilt="true")
+            assert found.info.status == "FINISHED"
+            names = {item.path for item in given.client().list_artifacts(found.info.run_id, "adapter")}
+            assert "adapter/adapter_model.safetensors" in names
+        finally:
+            stop(server)
+
+
+def start_server(port: int) -> "subprocess.Popen[bytes]":
+    """Start an MLflow server on the repository's database, and wait until it answers."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{Path('mlflow.db').absolute()}"]
+    command += ["--artifacts-destination", str(Path("server").absolute())]
+    server = subprocess.Popen(
+        command,
+        env=given.surroundings(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return server
+        time.sleep(0.1)
+    stop(server)
+    raise TimeoutError("the MLflow server did not start within a minute")
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    """End a server and its workers."""
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
