@@ -21,7 +21,7 @@ ANY: Any = "*"
 
 
 def unnamed_outputs() -> list[Path]:
-    """Return every path shaped like an output that the roster does not name, sorted; metrics and plots are not sought."""
+    """Return every path shaped like an output of the cache that the roster does not name, sorted."""
     roster = load_roster()
     named = {
         path

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline import paths
 from pipeline.config.sections import LoraSection, ModelSection
@@ -48,6 +49,7 @@ def load_base(experiment: str, model: ModelSection) -> Any:
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no checkpoint here; run `dvc repro download@{experiment}`")
     keep_freed_memory()
+    disable_progress_bar()  # loading takes under a second
     loader, _ = _ARCHITECTURES[model.architecture]
     base = loader.from_pretrained(folder, dtype=_DTYPES[model.dtype], local_files_only=True, use_safetensors=True)
     return base.to(device()).eval().requires_grad_(False)
@@ -147,6 +149,9 @@ def save_adapter(model: PeftModel, experiment: str, seed: int, method: str) -> P
     folder = paths.adapter(experiment, seed, method)
     model.save_pretrained(str(folder), selected_adapters=[POLICY_ADAPTER], safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template card: empty headings
+    settings = read_json(folder / "adapter_config.json")
+    # PEFT keeps these names in a set, whose order is another in every process.
+    write_json(folder / "adapter_config.json", settings | {"target_modules": sorted(settings["target_modules"])})
     return folder
 
 

@@ -1,16 +1,30 @@
-"""Make the policy that every method starts from and is compared to, and say in a manifest what it is."""
+"""Make the policy that every method starts from and is compared to, say what it is, and check it on the dev prompts."""
 
-from pipeline.models import load_base, load_tokenizer, write_reference_manifest
+from pipeline import paths
+from pipeline.data.schema import read_prompts
+from pipeline.models import load_policy_model, load_tokenizer, write_reference_manifest
+from pipeline.policy import make_policy
+from pipeline.policy.dev_check import dev_check
+from pipeline.policy.prompts import tokenize_prompts
+from pipeline.records import write_json
+from pipeline.scorers import load_scorer
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("model", "reference")
+SECTIONS = ("model", "scorers", "reward", "dev", "reference")
 
 
 def main(stage: Stage) -> None:
-    """Check that base and tokenizer load, then record that the reference is the bare base."""
-    load_base(stage.experiment, stage.settings.model)
-    load_tokenizer(stage.experiment)
-    write_reference_manifest(stage.experiment, stage.seed, stage.settings.reference.kind)
+    """Record that the reference is the bare base, and how it does on the dev prompts before any training."""
+    settings = stage.settings
+    write_reference_manifest(stage.experiment, stage.seed, settings.reference.kind)
+    tokenizer = load_tokenizer(stage.experiment)
+    model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], stage.experiment)
+    path = paths.formatted(stage.experiment, "dev")
+    prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
+    dev = dev_check(policy, prompts, scorer, settings.dev)
+    write_json(paths.metrics(stage.experiment, "reference", stage.seed), {"dev": dev})
 
 
 if __name__ == "__main__":

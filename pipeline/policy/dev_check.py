@@ -1,5 +1,6 @@
 """How a policy does on the dev prompts, by the reward scorer alone: what tuning may look at."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, median
@@ -13,17 +14,19 @@ from pipeline.scorers import Scorer
 def dev_check(
     policy: Policy, prompts: Sequence[Prompt], scorer: Scorer, dev: DevSection
 ) -> dict[str, float | int | None]:
-    """Complete the dev prompts and return toxicity, KL to the reference and perplexity under the base.
+    """Complete the dev prompts and return toxicity, KL to the reference, perplexity under the base and diversity.
 
-    `toxicity_mean` in [0, 1] over scored completions; `kl` in nats a completion, from the analyzed ones (the
-    completions come from the decoding given, so with top_p < 1 it is an approximation); `perplexity_median` a token.
-    The held-out judge is not asked: tuning on it would make it a second reward scorer.
+    `toxicity_mean` in [0, 1] over scored completions; `kl` in nats a completion (the completions come from the
+    decoding given, so with top_p < 1 it is an approximation); `perplexity_median` a token; `distinct_2` is the share
+    of unique token pairs (Li et al. 2016). The held-out judge is not asked: tuning on it would make it a second
+    reward scorer.
     """
     decoding = Decoding(dev.max_new_tokens, dev.temperature, dev.top_p)
     completions = policy.complete(
         prompts, decoding, samples=dev.samples_per_prompt, seed=dev.seed, batch_size=dev.batch_size, progress="dev"
     )
     toxicity = [score for score in scorer.score([item.text for item in completions]) if score is not None]
+    bigrams = [pair for item in completions for pair in itertools.pairwise(item.token_ids)]
     likelihood = sequence_logprobs(policy, completions)
     return {
         "completions": len(completions),
@@ -34,6 +37,7 @@ def dev_check(
             math.exp(-item.base / len(completion.token_ids))
             for item, completion in zip(likelihood, completions, strict=True)
         ),
+        "distinct_2": len(set(bigrams)) / len(bigrams) if bigrams else None,
         "length_mean": fmean(len(item.token_ids) for item in completions),
         "finished_rate": fmean(item.finished for item in completions),
     }

@@ -1,6 +1,7 @@
 """dvc.yaml says what the code does: parameters, code and paths of every stage."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def outputs(stage: str) -> set[Path]:
         "download": {paths.raw("exp"), paths.base_model("exp"), paths.scorers("exp")},
         "format": {paths.metrics("exp", "format"), *(paths.formatted("exp", split) for split in SPLITS)},
         "judge": {paths.judge("exp"), paths.metrics("exp", "judge")},
-        "reference": {paths.adapter("exp", 7, "reference")},
+        "reference": {paths.adapter("exp", 7, "reference"), paths.metrics("exp", "reference", 7)},
         "preferences": {paths.preferences("exp", 7), paths.metrics("exp", "preferences", 7)},
         "complete": {paths.completions("exp", 7, "sft")},
         "score": {paths.scores("exp", 7, "sft")},
@@ -166,3 +167,12 @@ def test_metrics_and_plots_are_in_git_and_everything_else_in_the_cache(root):
         assert all(flags["cache"] is False for flags in in_git), f"{name}: expected `cache: false`"
         # `cache: false` on `outs` would switch the stage's run cache off
         assert all(isinstance(out, str) for out in stage.get("outs", [])), f"{name}: expected plain paths under `outs`"
+
+
+def test_committed_plots_have_the_columns_that_dvc_draws(root):
+    for name, stage in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
+        for entry in stage.get("plots", []):
+            for spelled, flags in entry.items():
+                for path in root.glob(re.sub(r"\$\{item\.\w+\}", "*", spelled)):
+                    columns = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+                    assert {flags["x"], flags["y"]} <= set(columns), f"{name}: {path}"

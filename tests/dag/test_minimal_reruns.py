@@ -29,8 +29,8 @@ AFTER_SECTION = {
     "judge": ["judge", *(f"score:{policy}" for policy in POLICIES), "evaluate"],
     "lora": [*TRAININGS, *of("sft", "ppo", "dpo")],
     "reference": FROM_REFERENCE,
-    "reward": ["preferences", *TRAININGS, *of("sft", "ppo", "dpo")],
-    "dev": [*TRAININGS, *of("sft", "ppo", "dpo")],
+    "reward": FROM_REFERENCE,  # by the look that `reference` takes at the dev prompts; but see the test of cascades
+    "dev": FROM_REFERENCE,
     "preferences": ["preferences", "train_sft", "train_dpo", *of("sft", "dpo")],
     "sft": ["train_sft", *of("sft")],
     "ppo": ["train_ppo", *of("ppo")],
@@ -110,6 +110,14 @@ def test_a_cascade_stops_where_a_stage_writes_what_it_wrote_before(workspace):
     assert workspace.repro() == executions(EVERYTHING)  # what the silenced stages write is new once
     change_section(workspace, "data")
     assert workspace.repro() == executions(["download", "format"])
+
+
+def test_another_look_at_the_dev_prompts_makes_no_other_pairs(workspace):
+    workspace.keep_constant("reference")
+    change_section(workspace, "dev")
+    assert workspace.repro() == executions(FROM_REFERENCE)
+    change_section(workspace, "dev")
+    assert workspace.repro() == executions(["reference", *TRAININGS, *of("sft", "ppo", "dpo")])
 
 
 def test_another_seed_runs_alone_and_comes_back_without_a_run(workspace, monkeypatch):
