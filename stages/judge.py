@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from pipeline import data, paths, records
+from pipeline import paths, records
 from pipeline.config.sections import EmbeddingHeadScorer, JudgeFit
-from pipeline.scorers import judge_card, load_scorer
+from pipeline.data.readers import read_raw
+from pipeline.judge import card
+from pipeline.judge.fit import draw_samples, fit_heads
+from pipeline.scorers import load_scorer
 from pipeline.scorers.embedding_head import head_file, load_encoder
-from pipeline.scorers.judge_fit import draw_samples, fit_heads
 from pipeline.stage import Stage, run_stage
 
 SECTIONS = ("judge", "scorers")
@@ -17,19 +19,19 @@ def main(stage: Stage) -> None:
     judge = stage.settings.judge
     config = stage.settings.scorers[judge.scorer]
     description = None if judge.fit is None else fit_head(stage.experiment, judge.scorer, config, judge.fit)
-    card = judge_card.make_card(load_scorer(judge.scorer, config, stage.experiment), config.kind, description)
-    records.write_json(paths.judge(stage.experiment) / "card.json", card)
-    records.write_json(paths.metrics(stage.experiment, "judge"), card)
+    made = card.make_card(load_scorer(judge.scorer, config, stage.experiment), config.kind, description)
+    records.write_json(paths.judge(stage.experiment) / "card.json", made)
+    records.write_json(paths.metrics(stage.experiment, "judge"), made)
 
 
 def fit_head(experiment: str, name: str, config: EmbeddingHeadScorer, fit: JudgeFit) -> dict[str, Any]:
     """Write the head of the judge and return what is known of it; raise UserError when it flags harmless text."""
     raw = paths.raw(experiment)
-    prompts = [row.prompt for row in data.read_raw(fit.excluded_dataset, raw)]
+    prompts = [row.prompt for row in read_raw(fit.excluded_dataset, raw)]
     samples = draw_samples(fit, raw, prompts, load_encoder(name, config, experiment).encode)
     heads = fit_heads(samples, fit)
-    description = judge_card.describe_fit(samples, heads, fit)
-    judge_card.check_false_positives(description, fit)
+    description = card.describe_fit(samples, heads, fit)
+    card.check_false_positives(description, fit)
     heads[fit.held_out_source].save(head_file(experiment))
     return description
 

@@ -182,6 +182,7 @@ class PPOSection(Section):
     max_new_tokens: Count
     epochs: Count
     minibatch_size: Count
+    micro_batch_size: Count
     learning_rate: PositiveFloat
     value_learning_rate: PositiveFloat
     warmup_steps: Annotated[int, Field(ge=0)]

@@ -1,5 +1,6 @@
 """One PPO step, as the paper has it: complete, score, analyze, reference, shape, advantages, optimise, update KL."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from pipeline.policy.types import Completion, Decoding, Policy, Prompt
 from pipeline.ppo.advantages import estimate_advantages, normalize_advantages, shape_rewards
 from pipeline.ppo.kl_control import KLController
 from pipeline.ppo.losses import policy_loss, value_loss
+
+_LARGEST = {"policy/ratio_deviation"}  # over a minibatch the largest is kept; everything else is a mean over tokens
 
 Score = Callable[[Sequence[str]], list[float | None]]
 
@@ -116,33 +119,47 @@ class PPOTrainer:
         return merged
 
     def _update(self, rollout: Rollout, indices: Tensor) -> dict[str, float]:
-        completions = [rollout.completions[index] for index in indices.tolist()]
-        now = self.policy.analyze(completions)
-        old = {
-            key: getattr(rollout, key)[indices, : now.mask.shape[1]]
-            for key in ("logprobs", "values", "advantages", "returns")
-        }
-        policy = policy_loss(now.logprobs, old["logprobs"], old["advantages"], now.mask, self.ppo.clip_range)
-        value = value_loss(now.values, old["values"], old["returns"], now.mask, self.ppo.value_clip_range)
-        loss = policy.loss + self.ppo.vf_coef * value.loss
+        """Take one optimiser step on a minibatch, its gradient gathered from micro-batches of like length."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        tokens = rollout.mask[indices].sum()
+        report: dict[str, float] = {}
+        for part in self._micro_batches(rollout, indices):
+            share = (rollout.mask[part].sum() / tokens).item()
+            for key, value in self._accumulate(rollout, part, share).items():
+                report[key] = max(report.get(key, 0.0), value) if key in _LARGEST else report.get(key, 0.0) + value
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.ppo.max_grad_norm)
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            ids = ", ".join(completion.prompt.id for completion in completions)
+        report["policy/grad_norm"] = norm.item()
+        if not all(math.isfinite(value) for value in report.values()):
+            ids = ", ".join(rollout.completions[index].prompt.id for index in indices.tolist())
             raise UserError(
                 f"ppo step {self.steps_done + 1}: the loss or its gradient is not finite (prompts {ids}); "
                 "lower ppo.learning_rate or use model.dtype float32"
             )
         self.optimizer.step()
+        return report
+
+    def _micro_batches(self, rollout: Rollout, indices: Tensor) -> tuple[Tensor, ...]:
+        lengths = torch.tensor(
+            [len(item.prompt.token_ids) + len(item.token_ids) for item in rollout.completions], device="cpu"
+        )
+        return indices[lengths[indices].argsort(stable=True)].split(self.ppo.micro_batch_size)
+
+    def _accumulate(self, rollout: Rollout, part: Tensor, share: float) -> dict[str, float]:
+        """Add a micro-batch's gradient, weighted by its share of the minibatch's tokens, and return its statistics."""
+        now = self.policy.analyze([rollout.completions[index] for index in part.tolist()])
+        width = now.mask.shape[1]
+        old_logprobs, old_values = rollout.logprobs[part, :width], rollout.values[part, :width]
+        advantages, returns = rollout.advantages[part, :width], rollout.returns[part, :width]
+        policy = policy_loss(now.logprobs, old_logprobs, advantages, now.mask, self.ppo.clip_range)
+        value = value_loss(now.values, old_values, returns, now.mask, self.ppo.value_clip_range)
+        (share * (policy.loss + self.ppo.vf_coef * value.loss)).backward()
         return {
-            "policy/loss": policy.loss.item(),
-            "policy/clip_fraction": policy.clip_fraction.item(),
-            "policy/approx_kl": policy.approx_kl.item(),
+            "policy/loss": share * policy.loss.item(),
+            "policy/clip_fraction": share * policy.clip_fraction.item(),
+            "policy/approx_kl": share * policy.approx_kl.item(),
             "policy/ratio_deviation": policy.ratio_deviation.item(),
-            "policy/grad_norm": norm.item(),
-            "value/loss": value.loss.item(),
-            "value/clip_fraction": value.clip_fraction.item(),
+            "value/loss": share * value.loss.item(),
+            "value/clip_fraction": share * value.clip_fraction.item(),
         }
 
     def describe(self, rollout: Rollout) -> dict[str, float]:

@@ -40,7 +40,7 @@ class Execution:
         """Return the metrics JSON that it writes, None for a stage without one."""
         if self.stage == "evaluate":
             return paths.metrics(self.experiment, "evaluation")
-        if self.stage in (*TRAININGS, "format", "judge", "preferences"):
+        if self.stage in (*TRAININGS, REFERENCE, "format", "judge", "preferences"):
             return paths.metrics(self.experiment, TRAININGS.get(self.stage, self.stage), self.seed)
         return None
 
@@ -67,9 +67,10 @@ class Execution:
         if self.stage == "score" and self.policy:
             return [paths.completions(self.experiment, self.seed, self.policy)]
         by_stage = {
+            "reference": [dev],
             "preferences": [train],
-            "train_sft": [train, dev, paths.preferences(self.experiment, self.seed)],
-            "train_dpo": [train, dev, paths.preferences(self.experiment, self.seed)],
+            "train_sft": [dev, paths.preferences(self.experiment, self.seed)],
+            "train_dpo": [dev, paths.preferences(self.experiment, self.seed)],
             "train_ppo": [train, dev],
             "complete": [judged],
         }

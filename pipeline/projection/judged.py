@@ -29,9 +29,7 @@ def landings(experiment: str) -> Iterator[Landing]:
     evaluation = read_json(paths.metrics(experiment, "evaluation"))
     meta = evaluation["meta"]
     shared = {f"evaluation/{name}": float(meta[name]) for name in ("prompts", "samples_per_prompt")}
-    for policy, pooled in evaluation.items():
-        if not isinstance(pooled, Mapping) or "judges" not in pooled:
-            continue
+    for policy, pooled in _policies(evaluation).items():
         for seed in meta["seeds"]:
             own = pooled.get("seeds", {}).get(str(seed), pooled) if len(meta["seeds"]) > 1 else pooled
             leaves = numeric_leaves({**own.get("judges", {}), "guards": own.get("guards", {})}, "evaluation/")
@@ -42,7 +40,7 @@ def landings(experiment: str) -> Iterator[Landing]:
 def completions_table(experiment: str) -> dict[str, list[Any]] | None:
     """Return every judged completion as columns, one row a completion; None where a file of them is not on disk."""
     evaluation = read_json(paths.metrics(experiment, "evaluation"))
-    policies = {name: entry["judges"] for name, entry in evaluation.items() if "judges" in _mapping(entry)}
+    policies = {name: entry["judges"] for name, entry in _policies(evaluation).items()}
     places = [(seed, policy) for policy in policies for seed in evaluation["meta"]["seeds"]]
     needed = [place(experiment, *where) for where in places for place in (paths.completions, paths.scores)]
     if not all(path.exists() for path in needed):
@@ -65,5 +63,10 @@ def _table_rows(experiment: str, seed: int, policy: str) -> Iterator[dict[str, A
         yield {"policy": policy, "seed": seed} | shown | scores
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _policies(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of the policies; the judges of `meta` are their hashes."""
+    return {
+        name: entry
+        for name, entry in evaluation.items()
+        if name != "meta" and isinstance(entry, Mapping) and "judges" in entry
+    }

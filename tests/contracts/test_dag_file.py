@@ -130,7 +130,7 @@ def test_a_stage_is_rerun_for_the_code_it_imports(stage, nodes, imports):
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"judge"}))
 def test_tuning_the_judge_trains_nothing_again(stage, nodes, imports):
-    fitting = {module for module in imports.files if module.startswith("pipeline.scorers.judge_")}
+    fitting = {module for module in imports.files if module.startswith("pipeline.judge")}
     declared = {module for dep in nodes[stage].deps for module in covered(imports, dep)}
     assert fitting
     assert not fitting & declared

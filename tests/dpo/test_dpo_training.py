@@ -48,11 +48,21 @@ def test_it_prefers_the_chosen_completions(workplace):
     assert rows[-1]["policy/loss"] < rows[0]["policy/loss"]
 
 
-def test_the_reported_margin_is_beta_times_the_log_ratio(workplace):
-    policy, rows, _ = trained(learning_rate=1e-12, epochs=1, batch_size=12)
-    assert rows[0]["objective/reward_margin"] == pytest.approx(0, abs=1e-4)
-    tiny_llama.perturb(policy.model)
-    # a second training starts from what the first left: its reference is the reference, not the fresh adapter
+def test_the_reported_margin_is_beta_times_what_the_policy_gained_on_the_reference(workplace):
+    policy, measured = tiny_llama.new_policy(), [0.0]
+    section = tiny_llama.section("dpo", learning_rate=1e-3, epochs=4, batch_size=12, gradient_accumulation=1, beta=0.3)
+    rows = dpo.train(
+        "causal",
+        policy.model,
+        policy.tokenizer,
+        tiny_llama.pairs(12),
+        section,
+        0,
+        SCRATCH,
+        lambda step, row: measured.append(0.3 * margin(policy)),  # after the step, so before the next row
+    )
+    assert [row["objective/reward_margin"] for row in rows] == pytest.approx(measured[:-1], abs=1e-3)
+    assert measured[-1] > 0.01
 
 
 def test_only_the_policy_adapter_learns_and_learns_whole(workplace):

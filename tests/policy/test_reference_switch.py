@@ -78,6 +78,12 @@ def test_only_the_policy_adapter_and_the_value_head_learn_before_and_after_switc
 
 
 @pytest.mark.parametrize("switch", ["reference", "base"])
+def test_nothing_but_the_policy_adapter_can_learn_even_inside(policy, switch):
+    with getattr(policy, switch)():
+        assert not [name for name in learning(policy.model) if ".default." not in name]
+
+
+@pytest.mark.parametrize("switch", ["reference", "base"])
 def test_an_error_inside_does_not_leave_the_policy_switched(policy, switch):
     tiny_llama.perturb(policy.model)
     before, expected = as_policy(policy), learning(policy.model)

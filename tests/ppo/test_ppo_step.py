@@ -20,13 +20,21 @@ SETTINGS = {
     "samples_per_prompt": 2,
     "max_new_tokens": 8,
     "minibatch_size": 4,
+    "micro_batch_size": 2,
     "epochs": 2,
+    "learning_rate": 4e-4,
+    "value_learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "kl_coef": 0.03,
+    "kl_target": None,
+    "missing_eos_penalty": 0.0,
 }
+REWARD = {"scorer": "harsh", "offset": 1.0, "scale": 2.0}
 
 
-def trainer_of(policy, toxicity=HARSH.score, reward=None, **changes):
+def trainer_of(policy, toxicity=HARSH.score, reward=REWARD, **changes):
     section = tiny_llama.section("ppo", **(SETTINGS | changes))
-    return PPOTrainer(policy, toxicity, section, reward or tiny_llama.section("reward"), seed=0, batch_size=16)
+    return PPOTrainer(policy, toxicity, section, tiny_llama.section("reward", **reward), seed=0, batch_size=16)
 
 
 def prompts():
@@ -50,15 +58,32 @@ def test_the_first_minibatch_has_ratio_1_and_later_ones_have_not(policy):
         assert statistics["policy/ratio_deviation"] > 1e-3
 
 
-def test_dropout_in_the_adapter_does_not_enter_rollout_or_update(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEVICE", "cpu")
-    tiny_llama.write_base()
-    lora = tiny_llama.section("lora", r=4, alpha=8, dropout=0.5)
-    model = tiny_llama.models.new_policy_model("exp", 0, tiny_llama.section("model"), lora)
-    policy = tiny_llama.make_policy("causal", model, tiny_llama.models.load_tokenizer("exp"))
-    trainer = trainer_of(policy, learning_rate=1e-2)
-    assert max(trainer.step(prompts())["policy/first_ratio_deviation"] for _ in range(2)) < 1e-5
+def test_the_size_of_micro_batches_changes_nothing_but_the_memory(workplace):
+    found = []
+    for size in (16, 5, 1):
+        policy = tiny_llama.new_policy()
+        torch.manual_seed(0)
+        tiny_llama.perturb(policy.model)  # B = 0 would leave A without a gradient
+        statistics = trainer_of(policy, minibatch_size=16, micro_batch_size=size, epochs=1).step(prompts())
+        learned = [*policy.trainable()["adapter"], *policy.trainable()["value_head"]]
+        found.append((statistics, torch.cat([parameter.grad.flatten() for parameter in learned])))
+    for statistics, gradient in found[1:]:
+        assert statistics == pytest.approx(found[0][0], abs=1e-4)
+        torch.testing.assert_close(gradient, found[0][1], atol=1e-5, rtol=1e-3)
+    assert found[0][1].norm() > 0.1
+
+
+def test_the_size_of_micro_batches_changes_no_statistic_of_later_updates(workplace):
+    found = []
+    for size in (16, 5, 1):
+        policy = tiny_llama.new_policy()
+        torch.manual_seed(0)
+        tiny_llama.perturb(policy.model)
+        changes = {"minibatch_size": 16, "micro_batch_size": size, "epochs": 3, "learning_rate": 3e-2}
+        found.append(trainer_of(policy, **changes).step(prompts()))
+    assert found[0]["policy/approx_kl"] > 0.01 and found[0]["policy/clip_fraction"] > 0.1
+    for statistics in found[1:]:
+        assert statistics == pytest.approx(found[0], rel=0.02, abs=1e-3)
 
 
 def test_it_starts_without_kl_and_then_leaves_the_reference(policy):
@@ -77,8 +102,7 @@ def test_what_can_not_be_scored_leaves_the_rollout(policy):
         scored.extend(value for place, value in enumerate(known) if place % 4)
         return [value if place % 4 else None for place, value in enumerate(known)]
 
-    reward = tiny_llama.section("reward", offset=0.25, scale=3.0)
-    statistics = trainer_of(policy, forgetful, reward).step(prompts())
+    statistics = trainer_of(policy, forgetful, REWARD | {"offset": 0.25, "scale": 3.0}).step(prompts())
     assert statistics["objective/unscored"] == 4
     assert statistics["objective/score"] == pytest.approx(sum(0.25 - 3 * value for value in scored) / 12)
 
@@ -87,7 +111,7 @@ def test_a_rollout_without_any_score_names_step_and_scorer(policy):
     trainer = trainer_of(policy)
     trainer.step(prompts())
     trainer.toxicity = lambda texts: [None] * len(texts)
-    with pytest.raises(UserError, match="ppo step 2: .*'profanity'"):
+    with pytest.raises(UserError, match="ppo step 2: .*'harsh'"):
         trainer.step(prompts())
 
 
@@ -103,6 +127,18 @@ def test_texts_are_scored_without_their_prompts(policy):
     marked = [type(item)(item.id, "MARK " + item.text, item.token_ids) for item in prompts()]
     trainer_of(policy, listen).step(marked)
     assert not any("MARK" in text for text in seen)
+
+
+def test_a_rollout_is_drawn_from_the_whole_distribution(policy):
+    ranks = []  # the probability of all tokens that were likelier than the one drawn
+    for item in trainer_of(policy).complete(prompts()):
+        ids = torch.tensor([item.prompt.token_ids + item.token_ids])
+        with torch.no_grad():
+            logits = policy.model(input_ids=ids).logits[0, len(item.prompt.token_ids) - 1 : -1]
+        for row, token in zip(torch.softmax(logits, dim=-1), item.token_ids, strict=True):
+            ranks.append(row[row > row[token]].sum().item())
+    tail = sum(rank > 0.9 for rank in ranks) / len(ranks)
+    assert len(ranks) > 80 and 0.02 < tail < 0.2, "truncation or cooling would leave the tail out"
 
 
 def test_a_completion_that_is_cut_costs_the_penalty(policy):

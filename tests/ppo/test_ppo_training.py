@@ -23,9 +23,14 @@ def trained(policy, toxicity_of=score, **changes):
         "prompts_per_step": 24,
         "samples_per_prompt": 1,
         "minibatch_size": 12,
+        "micro_batch_size": 12,
+        "epochs": 2,
         "max_new_tokens": 8,
         "learning_rate": 1e-2,
+        "warmup_steps": 2,
         "kl_coef": 0.0,
+        "kl_target": None,
+        "missing_eos_penalty": 0.0,
     }
     section, reported = tiny_llama.section("ppo", **(settings | changes)), []
     rows = ppo.train(
@@ -33,7 +38,7 @@ def trained(policy, toxicity_of=score, **changes):
         tiny_llama.prompts(40),
         toxicity_of,
         section,
-        tiny_llama.section("reward"),
+        tiny_llama.section("reward", offset=1.0, scale=2.0),
         seed=0,
         report=lambda step, statistics: reported.append((step, statistics)),
     )
@@ -52,10 +57,7 @@ def test_it_lowers_toxicity_on_prompts_it_was_not_trained_on(policy):
     assert rows[-1]["objective/score"] > rows[0]["objective/score"] + 0.2
 
 
-def test_a_dearer_kl_keeps_it_nearer_to_the_reference(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEVICE", "cpu")
-    tiny_llama.write_base()
+def test_a_dearer_kl_keeps_it_nearer_to_the_reference(workplace):
     free, _ = trained(tiny_llama.new_policy(), steps=8)
     dear, _ = trained(tiny_llama.new_policy(), steps=8, kl_coef=1.0)
     assert dear[-1]["objective/kl"] < 0.5 * free[-1]["objective/kl"]
@@ -70,10 +72,7 @@ def test_the_value_head_learns_the_score_that_every_completion_gets(policy):
     assert rows[-1]["value/loss"] < 0.1 * rows[0]["value/loss"]
 
 
-def test_two_trainings_are_equal_to_the_bit(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEVICE", "cpu")
-    tiny_llama.write_base()
+def test_two_trainings_are_equal_to_the_bit(workplace):
     weights, curves = [], []
     for _ in range(2):
         policy = tiny_llama.new_policy()

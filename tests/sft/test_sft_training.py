@@ -11,7 +11,7 @@ SCRATCH = str(paths.checkpoints("exp", 0, "sft"))
 
 def trained(pairs=None, **changes):
     """Train a fresh policy and return it with its curves and what was reported."""
-    settings = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 6}
+    settings = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 6, "gradient_accumulation": 1}
     policy, reported = tiny_llama.new_policy(), []
     rows = sft.train(
         "causal",
@@ -61,6 +61,15 @@ def test_curves_have_one_row_an_update_each_reported_and_no_time(workplace):
     assert [row["step"] for row in rows] == list(range(1, 9))
     named = {"policy/loss", "policy/grad_norm", "policy/learning_rate", "policy/token_accuracy", "objective/entropy"}
     assert all(set(row) == {"step"} | named for row in rows)
+
+
+def test_the_learning_rate_rises_over_the_warmup_s_share_and_then_falls(workplace):
+    _, rows, _ = trained(batch_size=3, epochs=5, warmup_ratio=0.25)
+    rates = [row["policy/learning_rate"] for row in rows]
+    peak = rates.index(max(rates))
+    assert len(rates) == 20 and abs(peak - 5) <= 1
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
 def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):

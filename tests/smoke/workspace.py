@@ -24,6 +24,7 @@ OUTPUTS = ("data", "models", "adapters", "completions", "scores", "metrics", "pl
 FOLDERS = ("pipeline", "stages")
 FILES = ("dvc.yaml", "env.json", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
 STATE = ".dvc-state/repo/.gitignore"  # Git makes this folder before DVC does
+DVC = (sys.executable, "-m", "dvc")
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main")
 # A proxy that is not there: whatever asks the network fails at once.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -91,7 +92,7 @@ class Workspace:
 
     def dvc(self, *arguments: str, **environment: str) -> str:
         """Run `dvc` and return what it printed."""
-        return self.run(sys.executable, "-m", "dvc", *arguments, **environment).stdout
+        return self.run(*DVC, *arguments, **environment).stdout
 
     def git(self, *arguments: str) -> str:
         """Run `git` and return what it printed."""

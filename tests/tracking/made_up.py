@@ -55,6 +55,8 @@ def leave_adapter(policy: str, seed: int = 0) -> Path:
     (folder / "adapter_model.safetensors").write_bytes(f"weights of {policy} {seed}".encode() * 100)
     (folder / "adapter_config.json").write_text(json.dumps({"r": 16}))
     (folder / "training_args.bin").write_bytes(b"pickle")
+    if policy == "reference":
+        write_json(paths.metrics(EXPERIMENT, policy, seed), {"dev": {"toxicity_mean": 0.5}})
     return folder
 
 
@@ -73,7 +75,7 @@ def leave_training(policy: str, seed: int = 0) -> None:
 def leave_evaluation(policies: tuple[str, ...] = ("reference", "ppo"), seeds: tuple[int, ...] = (0,)) -> None:
     """Write completions, scores and the evaluation of policies: prompts have two samples each."""
     evaluation: dict[str, Any] = {"schema_version": 1}
-    evaluation["meta"] = {"prompts": 3, "samples_per_prompt": 2, "seeds": list(seeds), "primary_judge": "minilm"}
+    evaluation["meta"] = {"prompts": 3, "samples_per_prompt": 2, "seeds": list(seeds), "judges": {"minilm": "0" * 64}}
     for index, policy in enumerate(policies):
         evaluation[policy] = judged(0.25 + index) | {"seeds": {str(seed): judged(seed + index) for seed in seeds}}
         for seed in seeds:

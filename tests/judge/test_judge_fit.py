@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.sections import JudgeFit
 from pipeline.errors import UserError
-from pipeline.scorers.judge_fit import POSITIVES, draw_samples, fit_heads
+from pipeline.judge.fit import POSITIVES, draw_samples, fit_heads
 from tests.scorers.tiny import fit_parameters, write_jsonl
 
 NAMES = ("calm", "plain", "talk")

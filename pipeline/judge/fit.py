@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.config.sections import JudgeFit, JudgeText
 from pipeline.errors import UserError
+from pipeline.judge.text import Window, cut_windows, read_texts, without_prompts
 from pipeline.scorers.head import Head
-from pipeline.scorers.judge_text import Window, cut_windows, read_texts, without_prompts
 
 POSITIVES = "positives"
 MAX_ITERATIONS = 1000

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline.config.sections import JudgeFit
 from pipeline.errors import UserError
+from pipeline.judge.fit import POSITIVES, Sample
 from pipeline.scorers import Scorer
 from pipeline.scorers.head import Head
-from pipeline.scorers.judge_fit import POSITIVES, Sample
 
 CONFIDENCE = 0.95
 

@@ -1,0 +1,212 @@
+"""Parameter files are read strictly: every error at once, with file, key and what was expected, and no traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import load, load_roster
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8")
+FILE = "experiments/exp.yaml"
+REMOVED = object()
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+
+
+def write(**changes):
+    """Write the default experiment as `exp` with these dotted keys changed (__ for a dot) or removed."""
+    file = yaml.safe_load(TEXT)
+    for dotted, value in changes.items():
+        *sections, key = dotted.split("__")
+        place = file
+        for section in sections:
+            place = place[section]
+        if value is REMOVED:
+            del place[key]
+        else:
+            place[key] = value
+    Path(FILE).write_text(yaml.safe_dump(file), encoding="utf-8")
+
+
+def problems(*sections):
+    with pytest.raises(UserError) as raised:
+        load("exp", sections)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{FILE}: ") for line in lines), "every line names the file"
+    return [line.removeprefix(f"{FILE}: ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"ppo__clip_rnage": 0.2}, "ppo.clip_rnage: unknown key"),
+        ({"pppo": {}}, "pppo: unknown key"),
+        ({"dpo__beta": REMOVED}, "dpo.beta: missing"),
+        ({"ppo": REMOVED}, "ppo: missing"),
+        ({"ppo__steps": "20"}, "ppo.steps: input should be a valid integer, got '20'"),
+        ({"ppo__steps": 20.5}, "ppo.steps: input should be a valid integer"),
+        ({"ppo__steps": True}, "ppo.steps: input should be a valid integer"),
+        ({"ppo__whiten_advantages": 1}, "ppo.whiten_advantages: input should be a valid boolean"),
+        ({"ppo__steps": 0}, "ppo.steps: input should be greater than or equal to 1, got 0"),
+        ({"ppo__kl_coef": -0.1}, "ppo.kl_coef: input should be greater than or equal to 0, got -0.1"),
+        ({"ppo__kl_coef": float("nan")}, "ppo.kl_coef: "),
+        ({"sft__learning_rate": float("inf")}, "sft.learning_rate: "),
+        ({"ppo__gamma": 1.01}, "ppo.gamma: input should be less than or equal to 1"),
+        ({"complete__top_p": 0.0}, "complete.top_p: input should be greater than 0"),
+        ({"preferences__samples_per_prompt": 1}, "preferences.samples_per_prompt: "),
+        ({"model__architecture": "diffusion"}, "model.architecture: "),
+        ({"model__source__uri": "http://example.org"}, "model.source.uri: "),
+        ({"scorers__profanity__kind": "profanity_chekc"}, "scorers.profanity: "),
+        ({"scorers__minilm__max_tokens": 0}, "scorers.minilm.max_tokens: "),
+        ({"ppo": None}, "ppo: "),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_what_was_expected(changes, expected):
+    write(**changes)
+    (found,) = problems("data")
+    assert found.startswith(expected)
+
+
+def test_a_key_that_may_be_two_things_is_named_as_it_stands_in_the_file():
+    write(model__source__sha256="abc")
+    assert {line.split(":")[0] for line in problems("model")} == {"model.source.sha256"}
+    write(ppo__kl_target="four")
+    assert {line.split(":")[0] for line in problems("ppo")} == {"ppo.kl_target"}
+
+
+def test_a_scorer_may_have_the_name_of_its_kind():
+    write(scorers__keyword={"kind": "keyword", "keywords": ["darn"], "saturation": 0})
+    (found,) = problems("scorers")
+    assert found.startswith("scorers.keyword.saturation: ")
+
+
+def test_the_whole_file_is_checked_whatever_the_stage_reads():
+    write(dpo__beta=-1.0)
+    assert problems("data") == problems("dpo") == problems()
+
+
+def test_a_number_that_yaml_reads_as_text_gets_a_hint():
+    Path(FILE).write_text(TEXT.replace("learning_rate: 1.0e-4", "learning_rate: 1e-4"), encoding="utf-8")
+    (found,) = problems("dpo")
+    assert found.startswith("dpo.learning_rate: ") and "'1e-4'" in found and "write 2.0e-4" in found
+
+
+def test_a_key_that_stands_twice_is_refused():
+    Path(FILE).write_text(TEXT.replace("  steps: 20", "  steps: 20\n  steps: 30"), encoding="utf-8")
+    (found,) = problems("ppo")
+    assert "'steps'" in found and "second time" in found and "line" in found
+
+
+@pytest.mark.parametrize("text", ["ppo: [1", "\tppo: 1", "", "- 1\n- 2\n", "just text", "ppo: {{steps}}"])
+def test_what_is_no_mapping_is_refused(text):
+    Path(FILE).write_text(text, encoding="utf-8")
+    assert len(problems("ppo")) == 1
+
+
+def test_an_unknown_experiment_names_those_that_there_are():
+    write()
+    with pytest.raises(UserError, match=r"experiments/other\.yaml: not found; there are: exp"):
+        load("other", ())
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"ppo__minibatch_size": 25}, "ppo.minibatch_size: expected a divisor of the rollout (48 completions), got 25"),
+        ({"data__eval_fraction": 0.6, "data__dev_fraction": 0.4}, "data.eval_fraction: expected less than 1 together"),
+        ({"reward__scorer": "unknown"}, "reward.scorer: expected one of the scorers minilm, profanity, got 'unknown'"),
+        ({"score__judges": ["minilm", "minilm"]}, "score.judges: expected every judge once"),
+        ({"score__judges": ["profanity", "minilm"]}, "score.judges[0]: expected the held-out judge 'minilm'"),
+        ({"judge__fit": None}, "judge.fit: expected a mapping"),
+        ({"judge__fit__held_out_source": "news"}, "judge.fit.held_out_source: expected one of"),
+        ({"judge__fit__window_words": [20, 5]}, "judge.fit.window_words: expected [shortest, longest]"),
+        ({"judge__fit__excluded_dataset": "jsonl"}, "judge.fit.excluded_dataset: expected data.dataset"),
+        ({"complete__analyzed_samples": 9}, "complete.analyzed_samples: expected at most"),
+        ({"complete__rtp_protocol": True}, "complete.samples_per_prompt: complete.rtp_protocol needs 25, got 8"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(changes, expected):
+    write(**changes)
+    (found,) = problems()
+    assert found.startswith(expected)
+
+
+def test_the_reward_scorer_may_not_be_the_only_judge():
+    write(score__judges=["profanity", "profanity"])
+    assert any("may not be the only judge" in line and "score.judges" in line for line in problems("score"))
+    write(score__judges=["profanity"])
+    assert any(line.startswith("score.judges: ") for line in problems("score"))
+    write(reward__scorer="minilm")
+    assert any(line.startswith("judge.scorer: the held-out judge may not be") for line in problems("score"))
+
+
+def test_a_dropout_that_would_break_the_ratio_of_ppo_is_refused():
+    write(lora__dropout=0.1)
+    assert any(line.startswith("lora.dropout: ") for line in problems("ppo"))
+
+
+def test_all_errors_are_told_at_once():
+    write(ppo__steps="many", dpo__beta=-1.0, sft__epoch=3, evaluate=REMOVED)
+    assert {line.split(":")[0] for line in problems("data")} == {"ppo.steps", "dpo.beta", "sft.epoch", "evaluate"}
+    write(ppo__minibatch_size=7, data__eval_fraction=0.95, complete__analyzed_samples=100)
+    assert len(problems("data")) == 3
+
+
+def test_a_stage_sees_only_the_sections_it_declares():
+    write(ppo__steps=7)
+    settings = load("exp", ("ppo", "model"))
+    assert settings.ppo.steps == 7
+    with pytest.raises(AttributeError, match="'dpo' is not declared by this stage"):
+        _ = settings.dpo
+    with pytest.raises(ValueError, match="frozen"):
+        settings.ppo.steps = 8
+    flat = settings.flattened()
+    assert flat["ppo.steps"] == 7 and flat["model.source.uri"].startswith("pypi:")
+    assert {key.split(".")[0] for key in flat} == {"ppo", "model"}
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"seeds": [0, 0]}, "params.yaml: seeds: expected every entry once"),
+        ({"seeds": []}, "params.yaml: seeds: "),
+        ({"seeds": [-1]}, "params.yaml: seeds[0]: "),
+        ({"policies": ["sft"]}, "params.yaml: policies: expected `reference`"),
+        ({"policies": ["reference", "rlhf"]}, "params.yaml: policies[1]: "),
+        ({"experiments": ["../elsewhere"]}, "params.yaml: experiments[0]: "),
+        ({"seed": [1]}, "params.yaml: seed: unknown key"),
+    ],
+)
+def test_a_wrong_roster_is_refused(changes, expected):
+    roster = {"experiments": ["exp"], "seeds": [0, 1], "policies": ["reference", "sft"]}
+    Path("params.yaml").write_text(yaml.safe_dump(roster), encoding="utf-8")
+    assert load_roster().seeds == [0, 1]
+    Path("params.yaml").write_text(yaml.safe_dump(roster | changes), encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        load_roster()
+    assert str(raised.value).startswith(expected)
+
+
+def test_a_stage_ends_with_code_2_and_the_messages_alone():
+    write(ppo__steps="many", dpo__beta=-1.0)
+    found = subprocess.run(
+        [sys.executable, "-m", "stages.format", "exp"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert found.returncode == 2
+    lines = found.stderr.splitlines()
+    assert len(lines) == 2 and "ppo.steps" in found.stderr and "dpo.beta" in found.stderr
+    assert "Traceback" not in found.stderr + found.stdout
+    assert sorted(path.name for path in Path(".").rglob("*")) == ["exp.yaml", "experiments"], "nothing was written"
