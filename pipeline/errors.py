@@ -1,4 +1,4 @@
-"""L0: the one exception that a user is meant to read."""
+"""L0: the exceptions that a user is meant to read."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     `pipeline.stage` prints it without a traceback and exits with code 2.
     """
+
+
+class NotFiniteError(UserError):
+    """Report weights or logits that are not numbers any more."""

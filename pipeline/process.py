@@ -60,5 +60,13 @@ def keep_freed_memory() -> None:
 
 
 def terminate_as_exit() -> None:
-    """Turn SIGTERM into SystemExit, so that locks are released and the MLflow run is closed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """Turn the first SIGTERM into SystemExit, so that locks are released and the MLflow run is closed.
+
+    The kernel sends one for every thread of a parent that dies: the next would interrupt the closing.
+    """
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def run_stage(
     description: str | None,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run `body` as the stage `name`; exit with code 2 and one message on bad input.
+    """Run `body` as the stage `name`; exit with code 2 and one message on bad input, with 130 on Ctrl-C.
 
     `axes` are the positional arguments (experiment, seed, policy), `sections` the parameter sections that the
     stage may read: the same that its entry in dvc.yaml declares.
@@ -58,3 +59,6 @@ def run_stage(
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

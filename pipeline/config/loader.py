@@ -1,5 +1,6 @@
 """Read parameter files strictly: every error at once, each with its file, key and what was expected."""
 
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -71,7 +72,7 @@ def _validated(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_described(item)}" for item in error.errors())) from None
+        raise UserError("\n".join(f"{path}: {line}" for line in _described(error.errors(), raw))) from None
 
 
 def _read_yaml(path: Path) -> Any:
@@ -90,7 +91,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "expected a plain key, found a list or mapping", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands here a second time", key_node.start_mark
@@ -99,19 +104,34 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _described(error: Any) -> str:
-    # pydantic adds the tag of a discriminated union to the location; it is no key of the file.
-    place = [part for part in error["loc"] if part not in ("embedding_head", "profanity_check", "keyword")]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".") or "(file)"
+def _described(errors: Iterable[Any], raw: Any) -> list[str]:
+    """Return one `key: problem` line a key; the alternatives of a key that may be several things stand in one line."""
+    problems: dict[str, list[str]] = {}
+    for error in errors:
+        problems.setdefault(_key(error, raw), []).append(_problem(error))
+    return [f"{key}: {' or '.join(dict.fromkeys(found))}" for key, found in problems.items()]
+
+
+def _key(error: Any, raw: Any) -> str:
+    """Spell the key as it stands in the file: pydantic adds the names of a union's alternatives, which are no keys."""
+    key, value, loc = "", raw, error["loc"]
+    for place, part in enumerate(loc):
+        known = isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int)
+        if known or (error["type"] == "missing" and place == len(loc) - 1):
+            key += f"[{part}]" if isinstance(part, int) else f".{part}"
+            value = value[part] if known else None
+    return key.lstrip(".") or "(file)"
+
+
+def _problem(error: Any) -> str:
     if error["type"] == "missing":
-        return f"{key}: missing; expected a value"
+        return "missing; expected a value"
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key; remove it or correct its spelling"
+        return "unknown key; remove it or correct its spelling"
     message = error["msg"][0].lower() + error["msg"][1:]
-    hint = ""
-    if isinstance(error["input"], str) and error["type"] == "float_type":
-        hint = " (YAML reads 2e-4 as text: write 2.0e-4)"
-    return f"{key}: {message}, got {error['input']!r}{hint}"
+    is_text = isinstance(error["input"], str) and error["type"] == "float_type"
+    hint = " (YAML reads 2e-4 as text: write 2.0e-4)" if is_text else ""
+    return f"{message}, got {error['input']!r}{hint}"
 
 
 def _flatten(prefix: str, value: Any, values: dict[str, Any]) -> None:

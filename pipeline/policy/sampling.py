@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import NotFiniteError
 from pipeline.policy.types import Prompt
 
 # Almost every nucleus lies within this many tokens; the rest is found with a full sort.
@@ -30,10 +31,12 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> 
 
     logits: [B, V]. uniforms: [B] in [0, 1). With top_p < 1 only the smallest set of most probable tokens whose mass
     reaches top_p can be drawn (Holtzman et al. 2020). Returns token ids [B] and their log-probabilities [B] in nats
-    at temperature 1 without truncation.
+    at temperature 1 without truncation. Raises NotFiniteError when a logit is no number.
     """
     logits = logits.float()
     natural = torch.softmax(logits, dim=-1)
+    if not natural.isfinite().all():
+        raise NotFiniteError("the policy's logits are not finite; lower its learning rate or use model.dtype float32")
     probabilities = natural if temperature == 1 else torch.softmax(logits / temperature, dim=-1)
     tokens = _invert(probabilities, uniforms) if top_p >= 1 else _nucleus(probabilities, uniforms, top_p)
     return tokens, natural.gather(1, tokens[:, None]).squeeze(1).log()

@@ -7,6 +7,7 @@ import torch
 from tqdm import trange
 
 from pipeline.config.sections import PPOSection, RewardSection
+from pipeline.errors import UserError
 from pipeline.policy.types import Policy, Prompt
 from pipeline.ppo.trainer import PPOTrainer, Score
 
@@ -28,12 +29,12 @@ def train(
     returned rows: they are a DVC output and must not differ between runs.
     """
     trainer = PPOTrainer(policy, toxicity, ppo, reward, seed, batch_size=ppo.prompts_per_step * ppo.samples_per_prompt)
-    draws = endless(prompts, seed)
+    batches = endless_batches(prompts, ppo.prompts_per_step, seed)
     rows: list[dict[str, float]] = []
     bar = trange(1, ppo.steps + 1, desc="ppo", unit="step")
     for step in bar:
         started = time.monotonic()
-        statistics = trainer.step([next(draws) for _ in range(ppo.prompts_per_step)])
+        statistics = trainer.step(next(batches))
         tokens = statistics["objective/length"] * ppo.prompts_per_step * ppo.samples_per_prompt
         report(step, statistics | {"time/tokens_per_second": tokens / (time.monotonic() - started)})
         bar.set_postfix(score=f"{statistics['objective/score']:.3f}", kl=f"{statistics['objective/kl']:.2f}")
@@ -41,9 +42,16 @@ def train(
     return rows
 
 
-def endless(prompts: Sequence[Prompt], seed: int) -> Iterator[Prompt]:
-    """Yield all prompts in a new order each time around; the order depends on the seed alone."""
+def endless_batches(prompts: Sequence[Prompt], size: int, seed: int) -> Iterator[list[Prompt]]:
+    """Yield batches of different prompts, all prompts in a new order each time around; the seed alone decides it.
+
+    What is left over at the end of a round is not used: a prompt twice in a batch would get the same noise twice.
+    Raises UserError when there are fewer than `size` prompts.
+    """
+    if len(prompts) < size:
+        raise UserError(f"ppo.prompts_per_step: expected at most the {len(prompts)} train prompts, got {size}")
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for index in torch.randperm(len(prompts), generator=generator).tolist():
-            yield prompts[index]
+        order = torch.randperm(len(prompts), generator=generator)
+        for indices in order[: len(prompts) - len(prompts) % size].split(size):
+            yield [prompts[index] for index in indices.tolist()]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.sections import PPOSection, RewardSection
-from pipeline.errors import UserError
+from pipeline.errors import NotFiniteError, UserError
 from pipeline.masking import masked_mean
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
 from pipeline.ppo.advantages import estimate_advantages, normalize_advantages, shape_rewards
@@ -72,21 +72,24 @@ class PPOTrainer:
         rollout = Rollout(
             completions, scores, before.mask, before.logprobs, kl, before.entropy, before.values, advantages, returns
         )
-        updates = self.optimise(rollout)
-        statistics = self.describe(rollout) | updates
+        statistics = self.describe(rollout)
+        statistics |= self.optimise(rollout)
         self.kl.update(statistics["objective/kl"], len(completions))
         self.steps_done += 1
         return statistics
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """Sample from the whole distribution: any truncation would make the probability ratio wrong."""
-        return self.policy.complete(
-            prompts,
-            Decoding(self.ppo.max_new_tokens),
-            samples=self.ppo.samples_per_prompt,
-            seed=self.seed * 1_000_003 + self.steps_done,
-            batch_size=self.batch_size,
-        )
+        try:
+            return self.policy.complete(
+                prompts,
+                Decoding(self.ppo.max_new_tokens),
+                samples=self.ppo.samples_per_prompt,
+                seed=self.seed * 1_000_003 + self.steps_done,
+                batch_size=self.batch_size,
+            )
+        except NotFiniteError:
+            raise self._not_finite(prompts) from None
 
     def score(self, completions: Sequence[Completion]) -> tuple[list[Completion], Tensor]:
         """Score completions without their prompts; those that cannot be scored leave the rollout.
@@ -130,13 +133,16 @@ class PPOTrainer:
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.ppo.max_grad_norm)
         report["policy/grad_norm"] = norm.item()
         if not all(math.isfinite(value) for value in report.values()):
-            ids = ", ".join(rollout.completions[index].prompt.id for index in indices.tolist())
-            raise UserError(
-                f"ppo step {self.steps_done + 1}: the loss or its gradient is not finite (prompts {ids}); "
-                "lower ppo.learning_rate or use model.dtype float32"
-            )
+            raise self._not_finite([rollout.completions[index].prompt for index in indices.tolist()])
         self.optimizer.step()
         return report
+
+    def _not_finite(self, prompts: Sequence[Prompt]) -> NotFiniteError:
+        ids = ", ".join(prompt.id for prompt in prompts)
+        return NotFiniteError(
+            f"ppo step {self.steps_done + 1}: the policy, its loss or its gradient is not finite (prompts {ids}); "
+            "lower ppo.learning_rate or use model.dtype float32"
+        )
 
     def _micro_batches(self, rollout: Rollout, indices: Tensor) -> tuple[Tensor, ...]:
         lengths = torch.tensor(

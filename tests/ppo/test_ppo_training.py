@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from pipeline import ppo
+from pipeline.errors import UserError
 from pipeline.policy import Decoding
-from pipeline.ppo.train import endless
+from pipeline.ppo.train import endless_batches
 from pipeline.scorers.keyword import Keyword
 from tests.policy import tiny_llama
 
@@ -102,13 +103,18 @@ def test_only_the_adapter_and_the_value_head_are_changed(policy):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_every_prompt_comes_once_before_any_comes_twice(seed):
+def test_no_prompt_comes_twice_in_a_round(seed):
     prompts = tiny_llama.prompts(10)
-    draws = endless(prompts, seed)
-    rounds = [[next(draws).id for _ in prompts] for _ in range(3)]
-    assert all(sorted(ids) == sorted(prompt.id for prompt in prompts) for ids in rounds)
+    batches = endless_batches(prompts, 4, seed)
+    rounds = [[prompt.id for _ in range(2) for prompt in next(batches)] for _ in range(3)]
+    assert all(len(set(ids)) == 8 for ids in rounds), "8 of 10 prompts fill two batches of 4"
     assert rounds[0] != rounds[1]
-    again = endless(prompts, seed)
-    assert rounds[0] == [next(again).id for _ in prompts]
-    other = endless(prompts, seed + 1)
-    assert rounds[0] != [next(other).id for _ in prompts]
+    again = endless_batches(prompts, 4, seed)
+    assert rounds[0] == [prompt.id for _ in range(2) for prompt in next(again)]
+    other = endless_batches(prompts, 4, seed + 1)
+    assert rounds[0] != [prompt.id for _ in range(2) for prompt in next(other)]
+
+
+def test_a_step_that_needs_more_prompts_than_there_are_is_refused():
+    with pytest.raises(UserError, match="ppo.prompts_per_step: expected at most the 3 train prompts, got 4"):
+        next(endless_batches(tiny_llama.prompts(3), 4, 0))

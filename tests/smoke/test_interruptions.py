@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import paths
 from tests.smoke import store
 from tests.smoke.workspace import DVC, EXPERIMENT, Workspace, build
 
@@ -159,5 +158,6 @@ def test_ctrl_c_ends_both(ready: Workspace, uninterrupted: dict[str, str], tmp_p
         os.killpg(dvc.pid, signal.SIGINT)
         assert dvc.wait(timeout=PATIENCE) != 0
         wait_until(lambda: not stages_of(workspace), "the stage ends")
+    assert "Traceback" not in log.read_text() and "train_ppo: interrupted" in log.read_text()
     assert written(workspace) == []
     check_recovery(workspace, uninterrupted, ["KILLED"])

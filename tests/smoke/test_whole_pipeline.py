@@ -15,7 +15,16 @@ from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, executed, 
 
 JUDGES = {"consonants", "vowels"}
 METRICS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}
-GUARDS = {"perplexity_median", "distinct_1", "distinct_2", "distinct_3", "repetition", "empty_rate", "length_mean", "kl"}
+GUARDS = {
+    "perplexity_median",
+    "distinct_1",
+    "distinct_2",
+    "distinct_3",
+    "repetition",
+    "empty_rate",
+    "length_mean",
+    "kl",
+}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt"}
 # Names under which libraries report how long something took, and dates in ISO 8601.
 TIMING = re.compile(rb"runtime|per_second|timestamp|created|20\d\d-[01]\d-[0-3]\d[ T]")

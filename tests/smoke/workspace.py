@@ -27,7 +27,9 @@ STATE = ".dvc-state/repo/.gitignore"  # Git makes this folder before DVC does
 DVC = (sys.executable, "-m", "dvc")
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main")
 # A proxy that is not there: whatever asks the network fails at once.
-NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+NO_NETWORK = dict.fromkeys(
+    ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+)
 # Two threads of one tensor of 32 numbers only wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -169,7 +171,12 @@ def experiment(root: Path, changed: dict[str, dict[str, Any]]) -> dict[str, Any]
     digests = {path.name: sha256(path) for path in sorted(checkpoint.iterdir())}
     parameters["model"] |= {"source": {"uri": "file:sources/checkpoint", "sha256": digests}}
     source = {"uri": "file:sources/prompts.jsonl", "sha256": sha256(prompts)}
-    parameters["data"] |= {"dataset": "jsonl", "sources": {"prompts": source}, "eval_fraction": 0.25, "dev_fraction": 0.2}
+    parameters["data"] |= {
+        "dataset": "jsonl",
+        "sources": {"prompts": source},
+        "eval_fraction": 0.25,
+        "dev_fraction": 0.2,
+    }
     for section, values in changed.items():
         parameters[section] = parameters[section] | values
     return parameters
