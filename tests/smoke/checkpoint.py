@@ -42,4 +42,5 @@ def _byte_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END)
+    fast: Any = PreTrainedTokenizerFast  # its constructor has no types
+    return fast(tokenizer_object=tokenizer, eos_token=END)

@@ -48,7 +48,7 @@ def test_a_file_of_the_roster_that_is_missing_fails_the_evaluation(whole: WholeR
     workspace = whole.workspace.copy(tmp_path / "missing")
     roster = yaml.safe_load((workspace.root / "params.yaml").read_text())
     workspace.edit("params.yaml", **roster | {"seeds": [0, 7]})
-    done = workspace.run("python", "-m", "stages.evaluate", EXPERIMENT, check=False, TRACKING="off")
+    done = workspace.run("python", "-m", "stages.evaluate", EXPERIMENT, TRACKING="off")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert str(paths.completions(EXPERIMENT, 7, "reference")) in line

@@ -170,7 +170,7 @@ def test_the_base_is_the_checkpoint_that_was_pinned(whole: WholeRun) -> None:
 def test_a_stage_that_runs_already_is_refused_in_one_line(whole: WholeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(whole.workspace.root)
     with process.exclusive(f"train_ppo-{EXPERIMENT}-0"):
-        done = whole.workspace.run("python", "-m", "stages.train_ppo", EXPERIMENT, "0", check=False)
+        done = whole.workspace.run("python", "-m", "stages.train_ppo", EXPERIMENT, "0")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert str(os.getpid()) in line and f"train_ppo-{EXPERIMENT}-0" in line
@@ -181,7 +181,7 @@ def test_a_wrong_parameter_stops_dvc_before_anything_is_written(whole: WholeRun,
     file = broken.root / paths.experiment_file(EXPERIMENT)
     parameters = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(parameters | {"ppo": parameters["ppo"] | {"minibatch_size": 5, "steps": 0}}))
-    done = broken.run(*DVC, "repro", check=False)
+    done = broken.run(*DVC, "repro")
     assert done.returncode != 0
     assert "ppo.steps" in done.stderr and "Traceback" not in done.stderr
     assert not broken.outputs("metrics").keys() - whole.workspace.outputs("metrics").keys()

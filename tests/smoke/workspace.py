@@ -77,13 +77,16 @@ class Workspace:
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".locks"))
         return replace(self, root=root)
 
-    def run(self, *command: str, check: bool = True, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in the root; fail with all that it printed."""
-        done = subprocess.run(
-            command, cwd=self.root, env=self.surroundings(**environment), capture_output=True, text=True, check=False
-        )
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    def run(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the root, whatever its exit status."""
+        surroundings = self.surroundings(**environment)
+        return subprocess.run(command, cwd=self.root, env=surroundings, capture_output=True, text=True, check=False)
+
+    def must(self, *command: str, **environment: str) -> str:
+        """Run a command in the root and return what it printed; fail with all of it where the command fails."""
+        done = self.run(*command, **environment)
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
     def surroundings(self, **environment: str) -> dict[str, str]:
         """Return the environment of a user in the root, with nothing of the outer repository or store."""
@@ -94,15 +97,15 @@ class Workspace:
 
     def dvc(self, *arguments: str, **environment: str) -> str:
         """Run `dvc` and return what it printed."""
-        return self.run(*DVC, *arguments, **environment).stdout
+        return self.must(*DVC, *arguments, **environment)
 
     def git(self, *arguments: str) -> str:
         """Run `git` and return what it printed."""
-        return self.run(*GIT, *arguments).stdout.strip()
+        return self.must(*GIT, *arguments).strip()
 
     def python(self, *arguments: str, **environment: str) -> str:
         """Run a module of the workspace and return what it printed."""
-        return self.run("python", "-m", *arguments, **environment).stdout
+        return self.must("python", "-m", *arguments, **environment)
 
     def repro(self, *arguments: str, **environment: str) -> list[str]:
         """Run `dvc repro` and return the stages that it executed, in order."""
