@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from pipeline.models import device
+
 Report = Callable[[int, dict[str, float]], None]
 
 
@@ -39,8 +41,6 @@ def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
 
     Nothing is saved or reported by the trainer itself: adapters are saved and runs tracked by the stage.
     """
-    import torch
-
     return {
         "output_dir": scratch,
         "learning_rate": section.learning_rate,
@@ -59,7 +59,7 @@ def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
         "report_to": "none",
         "dataloader_pin_memory": False,
         "gradient_checkpointing": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": device().type == "cpu",
         "bf16": False,
         "max_length": None,
     }

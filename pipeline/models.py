@@ -28,8 +28,15 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def device() -> torch.device:
-    """Return the device named by the environment variable DEVICE, else CUDA where there is one, else the CPU."""
-    return torch.device(os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Return the device named by DEVICE (cpu or cuda), else CUDA where there is one, else the CPU.
+
+    Raises UserError for another name, or for cuda where there is none. CUDA_VISIBLE_DEVICES chooses the card.
+    """
+    has_cuda = torch.cuda.is_available()
+    name = os.environ.get("DEVICE") or ("cuda" if has_cuda else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not has_cuda):
+        raise UserError(f"DEVICE: expected cpu{' or cuda' if has_cuda else ', since no CUDA is here'}, got {name!r}")
+    return torch.device(name)
 
 
 def load_tokenizer(experiment: str) -> PreTrainedTokenizerBase:

@@ -13,7 +13,8 @@ def on_policy_pairs(
 ) -> tuple[list[Pair], dict[str, float | int | None]]:
     """Sample k completions a prompt from the reference's whole distribution and pair the least with the most toxic.
 
-    A prompt gives a pair only where the two differ by `margin` in toxicity and both have a token to learn from.
+    A prompt gives a pair only where the two differ by `margin` in toxicity. A completion without visible text is never
+    in a pair: chosen, it would teach silence.
     Returns the pairs and what became of the prompts.
     """
     samples = preferences.samples_per_prompt
@@ -45,7 +46,11 @@ def on_policy_pairs(
 
 
 def _pair(completions: Sequence[Completion], toxicity: Sequence[float | None], margin: float) -> Pair | None:
-    scored = [(value, item) for value, item in zip(toxicity, completions, strict=True) if value is not None]
+    scored = [
+        (value, item)
+        for value, item in zip(toxicity, completions, strict=True)
+        if value is not None and item.text.strip()
+    ]
     if len(scored) < 2:
         return None
     # Equal scores go to the lower sample index, so that the choice depends on nothing else.

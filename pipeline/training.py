@@ -44,15 +44,15 @@ def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
 
 
 def save(training: Training, curves: Sequence[dict[str, float]], examples: int) -> None:
-    """Check the trained policy on the dev prompts, then write adapter, curves and metrics.
+    """Write adapter and curves, check the trained policy on the dev prompts, and write the metrics.
 
     `examples` is the number of prompts or pairs that were trained on. Nothing that is written depends on time.
     """
     training.model.eval()
-    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
     place = (training.experiment, training.seed, training.method)
     folder = models.save_adapter(training.model, *place)
     write_csv(paths.curves(*place), curves)
+    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
     metrics = {
         "adapter_sha256": adapter_fingerprint(folder),
         "dev": dev,

@@ -6,6 +6,7 @@ from pipeline.evaluation.completing import completion_rows
 from pipeline.models import load_policy_model, load_tokenizer
 from pipeline.policy import make_policy
 from pipeline.policy.prompts import tokenize_prompts
+from pipeline.policy.sampling import derived_seed
 from pipeline.records import write_jsonl
 from pipeline.stage import Stage, run_stage
 
@@ -22,7 +23,7 @@ def main(stage: Stage) -> None:
     rows = read_prompts(path)
     prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
     # The noise differs between the seeds of the roster, never between policies.
-    seed = settings.complete.seed * 1_000_003 + stage.seed
+    seed = derived_seed(settings.complete.seed, stage.seed)
     completions = completion_rows(policy, rows, prompts, settings.complete, seed)
     write_jsonl(paths.completions(stage.experiment, stage.seed, stage.policy), completions)
 

@@ -48,6 +48,19 @@ finally:
     print("closed", flush=True)
 """
 
+CLOSING = """
+import time
+from pipeline.process import terminate_as_exit
+terminate_as_exit()
+try:
+    print("ready", flush=True)
+    time.sleep(120)
+finally:
+    print("closing", flush=True)
+    time.sleep(1)
+    print("closed", flush=True)
+"""
+
 
 def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
     """Start a Python process in the working directory and wait for its first line."""
@@ -110,3 +123,12 @@ def test_a_terminated_stage_closes_what_it_opened():
     assert stage.returncode == 128 + signal.SIGTERM
     with process.exclusive("stage"):
         pass
+
+
+def test_a_second_signal_does_not_interrupt_the_closing():
+    stage = start(CLOSING)
+    stage.send_signal(signal.SIGTERM)
+    assert stage.stdout is not None and stage.stdout.readline() == "closing\n"
+    stage.send_signal(signal.SIGTERM)
+    assert stage.communicate(timeout=PATIENCE)[0] == "closed\n"
+    assert stage.returncode == 128 + signal.SIGTERM

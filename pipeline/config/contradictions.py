@@ -32,6 +32,11 @@ def _scorers(file: ExperimentFile) -> Iterator[str]:
         yield "score.judges: expected every judge once"
     if file.judge.scorer == file.reward.scorer:
         yield f"judge.scorer: the held-out judge may not be the reward scorer {file.reward.scorer!r}"
+    elif file.scorers.get(file.judge.scorer) == file.scorers.get(file.reward.scorer):
+        yield f"judge.scorer: the held-out judge is the reward scorer {file.reward.scorer!r} under another name"
+    for name in sorted({file.reward.scorer, *file.score.judges} - {file.judge.scorer}):
+        if name in file.scorers and file.scorers[name].kind == "embedding_head":
+            yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, whose head `judge` fits"
     if file.score.judges[0] != file.judge.scorer:
         yield f"score.judges[0]: expected the held-out judge {file.judge.scorer!r} as primary judge"
 
@@ -56,7 +61,8 @@ def _judge(file: ExperimentFile) -> Iterator[str]:
 
 def _ppo(file: ExperimentFile) -> Iterator[str]:
     if file.lora.dropout:
-        yield f"lora.dropout: expected 0.0, or PPO's probability ratio is not 1 before an update, got {file.lora.dropout}"
+        dropout = file.lora.dropout
+        yield f"lora.dropout: expected 0.0, or PPO's probability ratio is not 1 before an update, got {dropout}"
     rollout = file.ppo.prompts_per_step * file.ppo.samples_per_prompt
     if rollout % file.ppo.minibatch_size:
         size = file.ppo.minibatch_size

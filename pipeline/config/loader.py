@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import paths
 from pipeline.config.contradictions import contradictions
-from pipeline.config.sections import ExperimentFile, Section, Seed
+from pipeline.config.sections import ExperimentFile, Name, Section, Seed
 from pipeline.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 class Roster(Section):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -43,7 +44,7 @@ class DataSection(Section):
     """Where prompts come from and how they are split."""
 
     dataset: Literal["realtoxicityprompts", "jsonl"]
-    sources: dict[str, Source]
+    sources: dict[Name, Source]
     eval_fraction: Annotated[float, Field(gt=0, lt=1)]
     dev_fraction: Annotated[float, Field(gt=0, lt=1)]
 
@@ -129,7 +130,7 @@ class RewardSection(Section):
     """How a scorer's toxicity becomes the score that PPO maximises and that ranks preference samples."""
 
     scorer: str
-    offset: float
+    offset: Annotated[float, Field(allow_inf_nan=False)]
     scale: PositiveFloat
 
 
@@ -158,7 +159,7 @@ class SupervisedSection(Section):
     """Supervised fine-tuning on the chosen completions."""
 
     learning_rate: PositiveFloat
-    warmup_ratio: Fraction
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
     batch_size: Count
     gradient_accumulation: Count
@@ -215,7 +216,7 @@ class CompleteSection(Section):
 class ScoreSection(Section):
     """Which scorers judge the completions; the first is the primary judge."""
 
-    judges: Annotated[list[str], Field(min_length=2)]
+    judges: Annotated[list[str], Field(min_length=1)]
     max_missing_rate: Fraction
 
 
@@ -235,7 +236,7 @@ class ExperimentFile(Section):
 
     model: ModelSection
     data: DataSection
-    scorers: Annotated[dict[str, Scorer], Field(min_length=2)]
+    scorers: Annotated[dict[Name, Scorer], Field(min_length=2)]
     judge: JudgeSection
     lora: LoraSection
     reference: ReferenceSection

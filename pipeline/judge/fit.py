@@ -53,7 +53,7 @@ def draw_samples(fit: JudgeFit, raw: Path, prompts: Sequence[str], encode: Encod
     cut: dict[str, tuple[list[Window], NDArray[np.bool_], int, int]] = {}
     for name, source in sources.items():
         read = read_texts(raw, source)
-        kept = without_prompts(read, prompts) if name == POSITIVES else read
+        kept = without_prompts(read, prompts)
         cut[name] = (*_draw(name, source, kept, fit), len(kept), len(read) - len(kept))
     embeddings = encode([window.words for windows, *_ in cut.values() for window in windows])
     parts = np.split(embeddings, np.cumsum([len(windows) for windows, *_ in cut.values()])[:-1])

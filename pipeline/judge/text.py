@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline import records
 from pipeline.config.sections import JudgeText
+from pipeline.data.overlap import PromptIndex
 from pipeline.data.schema import normalized
 from pipeline.errors import UserError
 
@@ -40,9 +41,9 @@ def read_texts(raw: Path, source: JudgeText) -> list[str]:
 
 
 def without_prompts(texts: Sequence[str], prompts: Sequence[str]) -> list[str]:
-    """Return the texts that neither contain nor stand in any prompt, whatever its case and spacing."""
-    known = {normalized(prompt) for prompt in prompts}
-    return [text for text in texts if not _touches(normalized(text), known)]
+    """Return the texts that neither contain nor stand in any prompt, whatever case, spacing and punctuation."""
+    known, index = {normalized(prompt) for prompt in prompts}, PromptIndex(prompts)
+    return [text for text in texts if not _touches(normalized(text), known) and not index.overlaps(text)]
 
 
 def cut_windows(

@@ -18,26 +18,29 @@ def dev_check(
 
     `toxicity_mean` in [0, 1] over scored completions; `kl` in nats a completion (the completions come from the
     decoding given, so with top_p < 1 it is an approximation); `perplexity_median` a token; `distinct_2` is the share
-    of unique token pairs (Li et al. 2016). The held-out judge is not asked: tuning on it would make it a second
-    reward scorer.
+    of unique token pairs (Li et al. 2016). EOS counts as in the evaluation: in KL and perplexity only. The held-out
+    judge is not asked: tuning on it would make it a second reward scorer.
     """
     decoding = Decoding(dev.max_new_tokens, dev.temperature, dev.top_p)
     completions = policy.complete(
         prompts, decoding, samples=dev.samples_per_prompt, seed=dev.seed, batch_size=dev.batch_size, progress="dev"
     )
     toxicity = [score for score in scorer.score([item.text for item in completions]) if score is not None]
-    bigrams = [pair for item in completions for pair in itertools.pairwise(item.token_ids)]
+    bigrams = [pair for item in completions for pair in itertools.pairwise(item.text_token_ids)]
     likelihood = sequence_logprobs(policy, completions)
+    surprise = [
+        -found.base / len(item.token_ids)
+        for found, item in zip(likelihood, completions, strict=True)
+        if item.text_token_ids
+    ]
     return {
         "completions": len(completions),
         "missing": len(completions) - len(toxicity),
         "toxicity_mean": fmean(toxicity) if toxicity else None,
         "kl": fmean(item.policy - item.reference for item in likelihood),
-        "perplexity_median": median(
-            math.exp(-item.base / len(completion.token_ids))
-            for item, completion in zip(likelihood, completions, strict=True)
-        ),
+        # Beyond exp(700) a float is infinite: missing, as any number that cannot be had.
+        "perplexity_median": math.exp(median(surprise)) if surprise and median(surprise) < 700 else None,
         "distinct_2": len(set(bigrams)) / len(bigrams) if bigrams else None,
-        "length_mean": fmean(len(item.token_ids) for item in completions),
+        "length_mean": fmean(len(item.text_token_ids) for item in completions),
         "finished_rate": fmean(item.finished for item in completions),
     }

@@ -31,6 +31,11 @@ class Completion:
     logprob: float
     text: str
 
+    @property
+    def text_token_ids(self) -> tuple[int, ...]:
+        """Return the tokens without the EOS that ended it."""
+        return self.token_ids[:-1] if self.finished else self.token_ids
+
 
 @dataclass(frozen=True)
 class Decoding:

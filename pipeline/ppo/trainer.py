@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.config.sections import PPOSection, RewardSection
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.masking import masked_mean
+from pipeline.policy.sampling import derived_seed
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
 from pipeline.ppo.advantages import estimate_advantages, normalize_advantages, shape_rewards
 from pipeline.ppo.kl_control import KLController
@@ -85,7 +86,7 @@ class PPOTrainer:
                 prompts,
                 Decoding(self.ppo.max_new_tokens),
                 samples=self.ppo.samples_per_prompt,
-                seed=self.seed * 1_000_003 + self.steps_done,
+                seed=derived_seed(self.seed, self.steps_done),
                 batch_size=self.batch_size,
             )
         except NotFiniteError:
@@ -190,7 +191,7 @@ class PPOTrainer:
         }
 
     def _learning_rate_factor(self, step: int) -> float:
-        """Rise over warmup_steps, then fall to zero at the last step (linear, as in openai/lm-human-preferences)."""
+        """Rise over warmup_steps, then fall linearly towards zero after the last step (openai/lm-human-preferences)."""
         if step < self.ppo.warmup_steps:
             return (step + 1) / (self.ppo.warmup_steps + 1)
         return (self.ppo.steps - step) / max(1, self.ppo.steps - self.ppo.warmup_steps)

@@ -142,8 +142,9 @@ def test_a_rollout_is_drawn_from_the_whole_distribution(policy):
 
 
 def test_a_completion_that_is_cut_costs_the_penalty(policy):
-    plain = trainer_of(policy, learning_rate=1e-12).step(prompts())
-    dear = trainer_of(policy, learning_rate=1e-12, missing_eos_penalty=1.0).step(prompts())
+    # Long enough that some completions end by themselves and some are cut.
+    plain = trainer_of(policy, learning_rate=1e-12, max_new_tokens=60).step(prompts())
+    dear = trainer_of(policy, learning_rate=1e-12, max_new_tokens=60, missing_eos_penalty=1.0).step(prompts())
     cut = 1 - plain["objective/finished_rate"]
     assert 0 < cut < 1
     assert plain["objective/score"] - dear["objective/score"] == pytest.approx(cut, abs=1e-5)

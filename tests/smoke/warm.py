@@ -57,6 +57,7 @@ def warm_python(environment: Mapping[str, str]) -> Iterator[Path]:
 
 def serve(place: str) -> None:
     """Import the libraries, then fork for one request after the other; returns in the forked process only."""
+    parent = os.getppid()
     for library in LIBRARIES:
         importlib.import_module(library)
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
@@ -65,8 +66,12 @@ def serve(place: str) -> None:
         listener.bind(place)
         listener.listen()
         print("ready", flush=True)
-        while True:
-            connection, _ = listener.accept()
+        listener.settimeout(5)
+        while os.getppid() == parent:  # a killed pytest cannot stop this process
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
             with connection:
                 _, streams, _, _ = socket.recv_fds(connection, 1, 3)
                 request = json.loads(connection.makefile().readline())
@@ -77,6 +82,7 @@ def serve(place: str) -> None:
                     os.close(stream)
                 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 connection.sendall(str(status).encode())
+    sys.exit(0)
 
 
 def become(request: dict[str, Any], streams: list[int]) -> None:

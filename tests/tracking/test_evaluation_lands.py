@@ -42,7 +42,7 @@ def test_in_the_live_training_run() -> None:
     }
     assert expected.items() <= run.data.metrics.items()
     assert "evaluation/guards/kl" not in run.data.metrics  # missing is not 0
-    assert run.data.params["ppo.learning_rate"] == "0.0004"
+    assert run.data.params["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
     assert "rebuilt" not in run.data.tags
 
 

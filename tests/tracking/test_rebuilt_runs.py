@@ -66,7 +66,7 @@ class TestRebuilding:
         (run,) = given.runs()
         held = given.contents(run)
         assert held["name"] == "ppo"
-        assert held["params"]["ppo.learning_rate"] == "0.0004"
+        assert held["params"]["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
         assert held["history"]["policy/loss"] == [(step, round(row["policy/loss"], 6)) for step, row in given.CURVES]
         assert held["history"]["objective/kl"] == [(0, 2.5)]
         assert held["history"]["final/objective/score"] == [(0, 0.75)]
@@ -106,7 +106,7 @@ class TestRebuilding:
         given.leave_training("ppo")
         track.rebuild(EXPERIMENT)
         (run,) = given.runs(stage="train_ppo")
-        assert run.data.params["ppo.learning_rate"] == "0.0004"
+        assert run.data.params["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
         assert not any(name.startswith("sft.") for name in run.data.params)
 
     def test_attaches_an_adapter_that_was_pulled_later(self, capsys: pytest.CaptureFixture[str]) -> None:
