@@ -51,14 +51,17 @@ train: train-sft train-ppo train-dpo ## the same with the three trainings at onc
 
 train-upstream: $(STAMP)
 	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
-	$(BIN)/dvc repro $$($(BIN)/python -m pipeline.roster entries preferences $(EXPERIMENT))
+	entries=$$($(BIN)/python -m pipeline.roster entries preferences $(EXPERIMENT)); $(BIN)/dvc repro $$entries
 
+# Passive: threads of three trainings on few cores would otherwise burn them waiting for each other.
 train-sft train-ppo train-dpo: train-%: train-upstream
-	$(BIN)/dvc --wait-for-lock repro -s $$($(BIN)/python -m pipeline.roster entries train_$* $(EXPERIMENT))
+	entries=$$($(BIN)/python -m pipeline.roster entries train_$* $(EXPERIMENT)); \
+	  OMP_WAIT_POLICY=passive $(BIN)/dvc --wait-for-lock repro -s $$entries
 
 ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI names a server: open it in a browser"; exit;; esac; \
 	export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false; \
+	$(BIN)/python -m pipeline.track; \
 	exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
 	  --default-artifact-root "file://$(CURDIR)/mlartifacts" --no-serve-artifacts

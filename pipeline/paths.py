@@ -74,7 +74,7 @@ def curves(experiment: str, seed: int, method: str) -> Path:
 
 
 def evaluation_plot(experiment: str) -> Path:
-    """Return the CSV of every judged quantity with its interval, one row per policy, judge and metric."""
+    """Return the CSV of every judged quantity with its interval, one row per policy and judge."""
     return Path("plots") / experiment / "evaluation.csv"
 
 

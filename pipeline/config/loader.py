@@ -1,5 +1,6 @@
 """Read parameter files strictly: every error at once, each with its file, key and what was expected."""
 
+import re
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import paths
 from pipeline.config.contradictions import contradictions
-from pipeline.config.sections import ExperimentFile, Name, Section, Seed
+from pipeline.config.sections import NAME_PATTERN, ExperimentFile, Name, Section, Seed
 from pipeline.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -48,6 +49,8 @@ class Settings:
 def load(experiment: str, sections: tuple[str, ...]) -> Settings:
     """Load and check the whole of `experiments/<experiment>.yaml`; raise UserError listing every problem."""
     path = paths.experiment_file(experiment)
+    if not re.fullmatch(NAME_PATTERN, experiment):
+        raise UserError(f"{path}: expected a name of a-z, 0-9, - and _ only, got {experiment!r}; rename the file")
     file = _validated(path, ExperimentFile)
     problems = list(contradictions(file))
     if problems:

@@ -1,6 +1,5 @@
 """Assemble metrics/<experiment>/evaluation.json (design.md, section 8) and its plot. Rounding happens on writing."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from pipeline.evaluation.statistics import Array, Resampling
 SCHEMA_VERSION = 1
 REFERENCE = "reference"
 DECODING = ("max_new_tokens", "temperature", "top_p", "rtp_protocol", "seed")
-PLOT_COLUMNS = ("policy", "judge", "metric", "value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,13 @@ def _seed_values(policy: _Policy, reference: _Policy | None) -> dict[str, Any]:
 
 
 def write_plot(path: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write one CSV row a policy, judge and metric, with its interval; a missing number is an empty field."""
-    with records.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(PLOT_COLUMNS)
+    """Write one CSV row a policy and judge: every metric with its interval; a missing number is an empty field."""
+    rows = []
+    for judge in evaluation["meta"]["judges"]:
         for policy in evaluation["meta"]["policies"]:
-            for judge in evaluation["meta"]["judges"]:
-                for metric in toxicity.METRICS:
-                    interval = records.rounded(evaluation[policy]["judges"][judge][metric])
-                    writer.writerow([policy, judge, metric, *(interval[end] for end in ("value", "low", "high"))])
+            row: dict[str, Any] = {"judged": f"{policy} by {judge}", "policy": policy, "judge": judge}
+            for metric in toxicity.METRICS:
+                interval = evaluation[policy]["judges"][judge][metric]
+                row |= {metric: interval["value"], f"{metric}_low": interval["low"], f"{metric}_high": interval["high"]}
+            rows.append(row)
+    records.write_csv(path, rows)

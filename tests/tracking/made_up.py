@@ -83,7 +83,7 @@ def leave_evaluation(policies: tuple[str, ...] = ("reference", "ppo"), seeds: tu
     write_json(paths.metrics(EXPERIMENT, "evaluation"), evaluation)
     plot = paths.evaluation_plot(EXPERIMENT)
     plot.parent.mkdir(parents=True, exist_ok=True)
-    plot.write_text("policy,judge,metric,value,low,high\n")
+    plot.write_text("judged,policy,judge,toxicity_mean\n")
 
 
 def judged(value: float) -> dict[str, Any]:
