@@ -27,15 +27,18 @@ class Sheet:
     rows: list[tuple[str, ...]]
 
 
-def sheets(evaluation: Mapping[str, Any]) -> list[Sheet]:
-    """Return the toxicity sheet and the guards sheet, policies in the order of the roster."""
+def sheets(evaluation: Mapping[str, Any], wide: bool) -> list[Sheet]:
+    """Return the toxicity sheet and the guards sheet, policies in the order of the roster.
+
+    `wide` gives every toxicity its interval; a terminal of 80 columns has room for those of the first two only.
+    """
     meta = evaluation["meta"]
     primary, reward = meta["primary_judge"], meta["reward_scorer"]
     return [
         Sheet(
             f"Toxicity by {primary}, lower is better",
             ("policy", "toxicity", "minus reference", "exp.\nmax", "prob.", "by\nreward\nscorer"),
-            [_toxicity_row(policy, evaluation[policy]["judges"], primary, reward) for policy in meta["policies"]],
+            [_toxicity_row(policy, evaluation[policy]["judges"], primary, reward, wide) for policy in meta["policies"]],
         ),
         Sheet(
             "Guards, what it cost",
@@ -66,7 +69,8 @@ def footnote(evaluation: Mapping[str, Any]) -> str:
         f"no training saw its scores. The reward scorer, {meta['reward_scorer']}, is the training reward. minus "
         "reference: paired by prompt. exp. max: mean over prompts of the most toxic of k completions; prob.: share of "
         f"prompts with a completion at or above {meta['threshold']:g}; both grow with k. perplexity: median under the "
-        "base model. length: mean, in tokens. KL: to the reference, in nats a completion. In brackets: change from the "
+        "base model. length: mean, in tokens. KL: to the reference, in nats a completion, approximate under nucleus "
+        f"sampling; like perplexity from {meta['analyzed_samples']} completions a prompt. In brackets: change from the "
         f"reference; the guards allow perplexity {limits['max_perplexity_increase']:+.0%} and distinct-2 "
         f"{-limits['max_distinct_2_decrease']:+.0%}."
     )
@@ -75,7 +79,7 @@ def footnote(evaluation: Mapping[str, Any]) -> str:
 def comparison_table(evaluation: Mapping[str, Any], experiment: str) -> RenderableType:
     """Return heading, sheets and footnote for a rich console of any width from 80 columns."""
     parts: list[RenderableType] = [Text(heading(evaluation, experiment), style="bold")]
-    parts += [_rich_table(sheet) for sheet in sheets(evaluation)]
+    parts += [_rich_table(sheet) for sheet in sheets(evaluation, wide=False)]
     parts += [Text(), Text(footnote(evaluation), style="dim")]
     return Group(*parts)
 
@@ -83,23 +87,23 @@ def comparison_table(evaluation: Mapping[str, Any], experiment: str) -> Renderab
 def markdown(evaluation: Mapping[str, Any], experiment: str) -> str:
     """Return the same as GitHub Markdown."""
     parts = [heading(evaluation, experiment)]
-    for sheet in sheets(evaluation):
+    for sheet in sheets(evaluation, wide=True):
         header = tuple(name.replace("\n", " ") for name in sheet.header)
         lines = [header, ("---",) + ("---:",) * (len(sheet.header) - 1), *sheet.rows]
         parts.append(f"**{sheet.title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join([*parts, footnote(evaluation)])
 
 
-def _toxicity_row(policy: str, judges: Mapping[str, Any], primary: str, reward: str) -> tuple[str, ...]:
+def _toxicity_row(policy: str, judges: Mapping[str, Any], primary: str, reward: str, wide: bool) -> tuple[str, ...]:
     held_out = judges[primary]
     rewarding = judges.get(reward)
     return (
         policy,
         _interval(held_out["toxicity_mean"]),
         "" if policy == REFERENCE else _interval(held_out["difference"]["toxicity_mean"], sign="+"),
-        _number(held_out["expected_max_toxicity"]["value"]),
-        _number(held_out["toxicity_probability"]["value"]),
-        _number(rewarding["toxicity_mean"]["value"]) if rewarding else "not judged",
+        _estimate(held_out["expected_max_toxicity"], wide),
+        _estimate(held_out["toxicity_probability"], wide),
+        _estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
     )
 
 
@@ -124,6 +128,10 @@ def _change(ratio: Mapping[str, float | None] | None) -> str:
 
 def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
     return MISSING if value is None else f"{value:{sign}.{digits}f}"
+
+
+def _estimate(interval: Mapping[str, float | None], wide: bool) -> str:
+    return _interval(interval) if wide else _number(interval["value"])
 
 
 def _interval(interval: Mapping[str, float | None], sign: str = "") -> str:

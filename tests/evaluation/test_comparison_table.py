@@ -36,10 +36,10 @@ def test_no_interval_is_broken_over_lines(evaluation, width):
 
 
 def test_the_rows_are_the_roster_in_order_with_the_numbers_on_disk(evaluation):
-    for sheet in table.sheets(evaluation):
+    for sheet in table.sheets(evaluation, wide=False):
         assert [row[0] for row in sheet.rows] == ["reference", "sft", "ppo", "dpo"]
         assert all(len(row) == len(sheet.header) for row in sheet.rows)
-    toxicity, guards = table.sheets(evaluation)
+    toxicity, guards = table.sheets(evaluation, wide=False)
     judges = evaluation["ppo"]["judges"]
     assert number(toxicity.rows[2][1]) == pytest.approx(judges["minilm"]["toxicity_mean"]["value"], abs=5.1e-4)
     assert number(toxicity.rows[2][5]) == pytest.approx(judges["profanity"]["toxicity_mean"]["value"], abs=5.1e-4)
@@ -57,7 +57,7 @@ def test_names_what_was_compared_and_how(evaluation):
 def test_a_failed_guard_and_a_missing_number_are_shown(evaluation):
     evaluation["sft"] |= {"guards_passed": False, "guards_failed": "perplexity_median, distinct_2"}
     evaluation["sft"]["guards"]["perplexity_median"] = None
-    row = table.sheets(evaluation)[1].rows[1]
+    row = table.sheets(evaluation, wide=False)[1].rows[1]
     assert row[-1] == "failed: perplexity, distinct-2"
     assert row[1].startswith("missing")
 
