@@ -1,6 +1,5 @@
 """The environment is what the lock says, and the commands do what the README promises."""
 
-import os
 import re
 import stat
 import subprocess
