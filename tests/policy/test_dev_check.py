@@ -59,7 +59,7 @@ def test_toxicity_is_the_mean_over_what_could_be_scored(base):
     assert part["toxicity_mean"] == pytest.approx(
         sum(HARSH.score([text for place, text in enumerate(texts) if place % 3])) / 40
     )
-    assert full["length_mean"] == pytest.approx(sum(len(item.token_ids) for item in items) / 60)
+    assert full["length_mean"] == pytest.approx(sum(len(item.text_token_ids) for item in items) / 60)
 
 
 def test_a_scorer_that_scores_nothing_gives_a_missing_mean_and_not_zero(base):
