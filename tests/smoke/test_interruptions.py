@@ -50,6 +50,7 @@ def started(workspace: Workspace, log: Path) -> Iterator["subprocess.Popen[bytes
             stdout=file,
             stderr=file,
             start_new_session=True,
+            preexec_fn=hear_ctrl_c,
         )
     try:
         yield dvc
@@ -58,6 +59,11 @@ def started(workspace: Workspace, log: Path) -> Iterator["subprocess.Popen[bytes
             process.kill()
         dvc.kill()
         dvc.wait()
+
+
+def hear_ctrl_c() -> None:
+    """Undo that a shell lets its background jobs, and whatever they start, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stages_of(workspace: Workspace) -> list[psutil.Process]:
