@@ -104,7 +104,7 @@ def test_a_stage_is_called_with_its_own_name_and_axes(stage, nodes, imports):
     assert name == stage
     assert nodes[stage].axes == tuple(axes)
     # nothing around it: a shell between DVC and the stage would survive the death of DVC
-    assert nodes[stage].command == f"python -m stages.{stage} {' '.join(examples[axis] for axis in axes)}"
+    assert nodes[stage].command == f"exec python -m stages.{stage} {' '.join(examples[axis] for axis in axes)}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -32,6 +32,8 @@ NO_NETWORK = dict.fromkeys(
 )
 # Two threads of one tensor of 32 numbers only wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# What DVC falls back on where none is named, as in most CIs; as `sh -c` it stays between DVC and the stage.
+PLAIN_SHELL = {"SHELL": "/bin/sh"}
 
 # Replaces keys of the default experiment. A keyword is a letter: a random model emits no words, but some letters.
 SECTIONS: dict[str, Any] = {
@@ -93,7 +95,7 @@ class Workspace:
         hidden = ("MLFLOW_", "GIT_", "DVC_STAGE", "DVC_ROOT", "PYTHONPATH", "TRACKING", "TOXICITY_", "OMP_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         kept["PATH"] = os.pathsep.join([str(self.python_folder), kept.get("PATH", os.defpath)])
-        return kept | NO_NETWORK | ONE_THREAD | environment
+        return kept | NO_NETWORK | ONE_THREAD | PLAIN_SHELL | environment
 
     def dvc(self, *arguments: str, **environment: str) -> str:
         """Run `dvc` and return what it printed."""
