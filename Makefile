@@ -15,15 +15,17 @@ BIN := .venv/bin
 # The stamp carries the checksum of the lock and is written last: an interrupted installation leaves none and a
 # changed lock asks for another, and both start again from an empty .venv.
 STAMP := .venv/installed-$(shell cksum < requirements.txt | tr ' ' '-')
+# The peer of `make bench-ppo` lives apart: TRL 1.9.2, the last with PPO.
+TRL_STAMP := .venv-trl/installed-$(shell cat benchmarks/requirements-trl.txt 2> /dev/null | cksum | tr ' ' '-')
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo ui track test test-slow check format clean lock
+.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo ui track test test-slow check format clean bench-ppo bench-sampling lock
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 	@echo "EXPERIMENT=<name> chooses a file of experiments/ (now: $(EXPERIMENT))"
 
 setup: $(STAMP) ## make .venv from the locked requirements.txt (the other targets do this themselves)
@@ -86,6 +88,17 @@ format: $(STAMP) ## let ruff put the code into shape
 
 clean: $(STAMP) ## remove outputs that no roster names (DVC's cache keeps them)
 	@$(BIN)/python -m pipeline.clean
+
+bench-ppo: $(STAMP) $(TRL_STAMP) ## measure our PPO against TRL 1.9.2's, in an environment of its own (20 minutes)
+	$(BIN)/python -m benchmarks.ppo
+
+bench-sampling: $(STAMP) ## measure our sampler against model.generate
+	$(BIN)/python -m benchmarks.sampling
+
+$(TRL_STAMP): | $(STAMP)
+	$(PYTHON) -m venv --clear .venv-trl
+	.venv-trl/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/requirements-trl.txt
+	@touch $@
 
 lock: ## make requirements.txt and env.json anew from requirements.in
 	$(PYTHON) -m venv --clear .venv-lock

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from pipeline.models import device
 
@@ -36,6 +44,20 @@ class CurveCallback(TrainerCallback):
             self.rows.append({"step": state.global_step, **values})
 
 
+class BarCallback(ProgressCallback):
+    """The trainer's progress bar without a printed line an update: `CurveCallback` keeps the logs."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing."""
+
+
+def show_bar_alone(trainer: Trainer) -> None:
+    """Leave a trainer its progress bar and take away what prints every log."""
+    for printing in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printing)
+    trainer.add_callback(BarCallback())
+
+
 def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
     """Return the arguments that the supervised trainings share, from their parameter section.
 
@@ -58,7 +80,7 @@ def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": "none",
         "dataloader_pin_memory": False,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "use_cpu": device().type == "cpu",
         "bf16": False,
         "max_length": None,

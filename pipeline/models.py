@@ -9,21 +9,30 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline import paths
 from pipeline.config.sections import LoraSection, ModelSection
 from pipeline.errors import UserError
 from pipeline.process import keep_freed_memory
-from pipeline.records import read_json, write_json
+from pipeline.records import read_json, replacing_folder, write_json
 
 POLICY_ADAPTER = "default"  # PEFT saves an adapter of this name without a subfolder
 REFERENCE_ADAPTER = "reference"
 MANIFEST = "manifest.json"
 
 # architecture -> (class that loads the checkpoint, PEFT's word for the task)
-_ARCHITECTURES: dict[str, tuple[Any, TaskType]] = {"causal": (AutoModelForCausalLM, TaskType.CAUSAL_LM)}
+_ARCHITECTURES: dict[str, tuple[Any, TaskType]] = {
+    "causal": (AutoModelForCausalLM, TaskType.CAUSAL_LM),
+    "seq2seq": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM),
+}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -128,22 +137,33 @@ def acting_as_reference(model: Any) -> Iterator[None]:
         with acting_as_base(model):
             yield
     else:
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        model.base_model.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
-        try:
-            yield
-        finally:
-            model.base_model.set_adapter(POLICY_ADAPTER, inference_mode=not trainable)
+        with _learning_as_before(model):
+            model.base_model.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
+            try:
+                yield
+            finally:
+                model.base_model.set_adapter(POLICY_ADAPTER, inference_mode=True)
 
 
 @contextmanager
 def acting_as_base(model: Any) -> Iterator[None]:
     """Let the model act as the untouched base inside the block."""
     if isinstance(model, PeftModel):
-        with model.disable_adapter():
+        with _learning_as_before(model), model.disable_adapter():
             yield
     else:
         yield
+
+
+@contextmanager
+def _learning_as_before(model: PeftModel) -> Iterator[None]:
+    """Let the same parameters learn after the block as before: PEFT makes an adapter it returns to trainable."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, learned in before:
+            parameter.requires_grad_(learned)
 
 
 def remove_adapter(experiment: str, seed: int, method: str) -> None:
@@ -153,12 +173,17 @@ def remove_adapter(experiment: str, seed: int, method: str) -> None:
 
 def save_adapter(model: PeftModel, experiment: str, seed: int, method: str) -> Path:
     """Save the policy adapter alone, as safetensors, with nothing in it that depends on time or place."""
-    folder = paths.adapter(experiment, seed, method)
-    model.save_pretrained(str(folder), selected_adapters=[POLICY_ADAPTER], safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template card: empty headings
-    settings = read_json(folder / "adapter_config.json")
-    # PEFT keeps these names in a set, whose order is another in every process.
-    write_json(folder / "adapter_config.json", settings | {"target_modules": sorted(settings["target_modules"])})
+    return write_adapter(model, paths.adapter(experiment, seed, method))
+
+
+def write_adapter(model: PeftModel, folder: Path) -> Path:
+    """Write the policy adapter alone to a folder, which is there whole or not at all."""
+    with replacing_folder(folder) as temporary:
+        model.save_pretrained(str(temporary), selected_adapters=[POLICY_ADAPTER], safe_serialization=True)
+        (temporary / "README.md").unlink(missing_ok=True)  # PEFT's template card: empty headings
+        settings = read_json(temporary / "adapter_config.json")
+        # PEFT keeps these names in a set, whose order is another in every process.
+        write_json(temporary / "adapter_config.json", settings | {"target_modules": sorted(settings["target_modules"])})
     return folder
 
 

@@ -81,3 +81,8 @@ def evaluation_plot(experiment: str) -> Path:
 def checkpoints(experiment: str, seed: int, method: str) -> Path:
     """Return the scratch folder of one training; it lies outside every DVC output."""
     return Path("checkpoints") / experiment / str(seed) / method
+
+
+def last_good_adapter(experiment: str, seed: int, method: str) -> Path:
+    """Return the folder where a training that cannot go on leaves the last adapter that was sound."""
+    return checkpoints(experiment, seed, method) / "last_good"

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ DIGITS = 6
 def rounded(value: Any) -> Any:
     """Round every float in a nested value to 6 digits; a float that is not finite becomes None (missing)."""
     if isinstance(value, float):
-        return round(value, DIGITS) if math.isfinite(value) else None
+        return round(value, DIGITS) + 0.0 if math.isfinite(value) else None  # + 0.0: no -0.0
     if isinstance(value, Mapping):
         return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -35,6 +36,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling folder that takes the place of `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """L3: what the three trainings share, so that they start from and are judged by the same things."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import models, paths
@@ -43,16 +45,23 @@ def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
     return Training(method, experiment, seed, model, tokenizer, policy, scorer, settings)
 
 
-def save(training: Training, curves: Sequence[dict[str, float]], examples: int) -> None:
-    """Write adapter and curves, check the trained policy on the dev prompts, and write the metrics.
+def keep_last_good(training: Training) -> Path:
+    """Write the adapter of a training that cannot go on to a place that no stage reads, and return it."""
+    folder = paths.last_good_adapter(training.experiment, training.seed, training.method)
+    return models.write_adapter(training.model, folder)
 
-    `examples` is the number of prompts or pairs that were trained on. Nothing that is written depends on time.
+
+def save(training: Training, curves: Sequence[dict[str, float]], examples: int, **more: Any) -> None:
+    """Check the trained policy on the dev prompts, and only then write adapter, curves and metrics.
+
+    `examples` is the number of prompts or pairs that were trained on; `more` goes to the metrics as it is. Nothing
+    that is written depends on time.
     """
     training.model.eval()
+    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
     place = (training.experiment, training.seed, training.method)
     folder = models.save_adapter(training.model, *place)
     write_csv(paths.curves(*place), curves)
-    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
     metrics = {
         "adapter_sha256": adapter_fingerprint(folder),
         "dev": dev,
@@ -61,6 +70,8 @@ def save(training: Training, curves: Sequence[dict[str, float]], examples: int) 
             "trainable_parameters": sum(item.numel() for item in training.policy.trainable()["adapter"]),
             "updates": len(curves),
             "last": {key: value for key, value in curves[-1].items() if key != "step"},
+            **more,
         },
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
+    shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now

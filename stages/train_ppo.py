@@ -1,8 +1,9 @@
 """Train the policy with proximal policy optimisation against the reward scorer."""
 
 from pipeline import ppo
+from pipeline.errors import NotFiniteError
 from pipeline.stage import Stage, run_stage
-from pipeline.training import prepare, save
+from pipeline.training import keep_last_good, prepare, save
 
 SECTIONS = ("model", "lora", "scorers", "reward", "dev", "ppo")
 
@@ -13,8 +14,13 @@ def main(stage: Stage) -> None:
     training = prepare("ppo", stage.experiment, stage.seed, settings)
     prompts = training.prompts("train")
     toxicity = training.reward_scorer.score
-    curves = ppo.train(training.policy, prompts, toxicity, settings.ppo, settings.reward, stage.seed, stage.run.log)
-    save(training, curves, examples=len(prompts))
+    try:
+        trained = ppo.train(
+            training.policy, prompts, toxicity, settings.ppo, settings.reward, stage.seed, stage.run.log
+        )
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{error}; its adapter is kept in {keep_last_good(training)}") from None
+    save(training, trained.curves, examples=len(prompts), health=trained.health)
 
 
 if __name__ == "__main__":

@@ -150,11 +150,6 @@ def test_the_reward_scorer_may_not_be_the_only_judge():
     assert any(line.startswith("judge.scorer: the held-out judge may not be") for line in problems("score"))
 
 
-def test_a_dropout_that_would_break_the_ratio_of_ppo_is_refused():
-    write(lora__dropout=0.1)
-    assert any(line.startswith("lora.dropout: ") for line in problems("ppo"))
-
-
 def test_all_errors_are_told_at_once():
     write(ppo__steps="many", dpo__beta=-1.0, sft__epoch=3, evaluate=REMOVED)
     assert {line.split(":")[0] for line in problems("data")} == {"ppo.steps", "dpo.beta", "sft.epoch", "evaluate"}

@@ -60,9 +60,6 @@ def _judge(file: ExperimentFile) -> Iterator[str]:
 
 
 def _ppo(file: ExperimentFile) -> Iterator[str]:
-    if file.lora.dropout:
-        dropout = file.lora.dropout
-        yield f"lora.dropout: expected 0.0, or PPO's probability ratio is not 1 before an update, got {dropout}"
     rollout = file.ppo.prompts_per_step * file.ppo.samples_per_prompt
     if rollout % file.ppo.minibatch_size:
         size = file.ppo.minibatch_size

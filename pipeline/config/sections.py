@@ -35,7 +35,7 @@ class ModelSection(Section):
     """The policy before any training. Device and threads are environment, not parameters."""
 
     source: Source
-    architecture: Literal["causal"]
+    architecture: Literal["causal", "seq2seq"]
     dtype: Literal["float32", "bfloat16"]
     prompt_format: Literal["continuation"]
     max_prompt_tokens: Count
@@ -172,7 +172,6 @@ class DPOSection(SupervisedSection):
     """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
 
     beta: PositiveFloat
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
 
 
 class PPOSection(Section):
@@ -197,8 +196,12 @@ class PPOSection(Section):
     kl_coef: NonNegativeFloat
     kl_target: PositiveFloat | None
     kl_horizon: Count
-    whiten_advantages: bool
+    max_approx_kl: PositiveFloat | None
+    score_scaling: Literal["none", "scale", "normalize"]
+    score_clip: PositiveFloat | None
     missing_eos_penalty: NonNegativeFloat
+    whiten_rewards: bool
+    whiten_advantages: bool
 
 
 class CompleteSection(Section):

@@ -7,9 +7,12 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.config.sections import DPOSection
-from pipeline.curves import CurveCallback, Report, trainer_arguments
+from pipeline.curves import CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.packing import PackedModel
 from pipeline.pairs import Pair
 
+# Pairs read at once by the reference: laid end to end, more would only look at more of each other.
+_REFERENCE_PAIRS = 8
 _CURVES = {
     "loss": "policy/loss",
     "grad_norm": "policy/grad_norm",
@@ -22,12 +25,21 @@ _CURVES = {
 }
 
 
-class TokenizedDPOTrainer(DPOTrainer):
-    """TRL's trainer on rows that hold token ids already.
+class PackedDPOTrainer(DPOTrainer):
+    """TRL's trainer, its loss and its metrics, on rows that hold token ids already.
 
     Its own preparation tokenizes text anew and appends EOS to every completion; ours are the very ids that were
-    sampled, so there is nothing to prepare.
+    sampled, so there is nothing to prepare. Log-probabilities are computed without waste: a pair's prompt is read
+    once for both completions.
     """
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return TRL's loss."""
+        return super().compute_loss(PackedModel(model), *args, **kwargs)
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """Return TRL's log-probabilities of the chosen and of the rejected completions under the reference."""
+        return super().compute_ref_log_probs(PackedModel(model), inputs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -56,7 +68,7 @@ def make_trainer(
     seed: int,
     scratch: str,
     curves: CurveCallback,
-) -> TokenizedDPOTrainer:
+) -> PackedDPOTrainer:
     """Return TRL's trainer over the sampled token ids, the reference's log-probabilities computed once."""
     rows = [
         {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids}
@@ -65,15 +77,16 @@ def make_trainer(
     arguments = DPOConfig(
         **trainer_arguments(dpo, seed, scratch),
         beta=dpo.beta,
-        label_smoothing=dpo.label_smoothing,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=True,
-        precompute_ref_batch_size=32,
+        precompute_ref_batch_size=_REFERENCE_PAIRS,
     )
-    return TokenizedDPOTrainer(
+    trainer = PackedDPOTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[curves],
     )
+    show_bar_alone(trainer)
+    return trainer

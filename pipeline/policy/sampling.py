@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import NotFiniteError
-from pipeline.policy.types import Prompt
+from pipeline.policy.types import Prompt, Trace
 
 # Almost every nucleus lies within this many tokens; the rest is found with a full sort.
 _NUCLEUS_GUESS = 512
@@ -31,20 +32,30 @@ def derived_seed(*parts: int) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4]) >> 1
 
 
-def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
+class Drawn(NamedTuple):
+    """The tokens drawn [B], their log-probabilities [B] and the entropies [B] they were drawn at, in nats."""
+
+    tokens: Tensor
+    logprobs: Tensor
+    entropy: Tensor
+
+
+def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Drawn:
     """Draw one token a row by inverting the distribution function at `uniforms`.
 
     logits: [B, V]. uniforms: [B] in [0, 1). With top_p < 1 only the smallest set of most probable tokens whose mass
-    reaches top_p can be drawn (Holtzman et al. 2020). Returns token ids [B] and their log-probabilities [B] in nats
-    at temperature 1 without truncation. Raises NotFiniteError when a logit is no number.
+    reaches top_p can be drawn (Holtzman et al. 2020). Log-probabilities and entropies are those at temperature 1
+    without truncation. Raises NotFiniteError when a logit is no number.
     """
     logits = logits.float()
     natural = torch.softmax(logits, dim=-1)
-    if not natural.isfinite().all():
-        raise NotFiniteError("the policy's logits are not finite; lower its learning rate or use model.dtype float32")
+    if not natural[:, 0].isfinite().all():  # one logit that is no number makes its whole row so
+        raise NotFiniteError("the policy's logits are not finite")
     probabilities = natural if temperature == 1 else torch.softmax(logits / temperature, dim=-1)
     tokens = _invert(probabilities, uniforms) if top_p >= 1 else _nucleus(probabilities, uniforms, top_p)
-    return tokens, natural.gather(1, tokens[:, None]).squeeze(1).log()
+    normalizer = logits.logsumexp(dim=-1)
+    expected = torch.linalg.vecdot(natural, logits)
+    return Drawn(tokens, logits.gather(1, tokens[:, None]).squeeze(1) - normalizer, normalizer - expected)
 
 
 def _nucleus(probabilities: Tensor, uniforms: Tensor, top_p: float) -> Tensor:
@@ -95,12 +106,10 @@ def token_statistics(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
     The entropy is reported, never optimised, so it carries no gradient.
     """
-    logits = logits.float()
-    normalizer = logits.logsumexp(dim=-1)
-    logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - normalizer
+    everything = torch.log_softmax(logits.float(), dim=-1)
     with torch.no_grad():
-        expected = torch.softmax(logits, dim=-1).mul_(logits).sum(dim=-1)
-    return logprobs, (normalizer - expected).detach()
+        entropy = -torch.linalg.vecdot(everything.exp(), everything)
+    return everything.gather(1, tokens[:, None]).squeeze(1), entropy
 
 
 class Samples:
@@ -119,21 +128,22 @@ class Samples:
         self.tokens = torch.zeros(len(self.keys), width, dtype=torch.long, device=device)
         self.finished = torch.zeros(len(self.keys), dtype=torch.bool, device=device)
         self._lengths = torch.zeros(len(self.keys), dtype=torch.long, device=device)
-        self._logprobs = torch.zeros(len(self.keys), dtype=torch.float64, device=device)
+        self._seen = torch.zeros(len(self.keys), width, len(Trace._fields), device=device)
         self._stops = torch.tensor(list(stops), device=device)
 
-    def record(self, rows: Tensor, position: int, tokens: Tensor, logprobs: Tensor) -> None:
-        """Note the tokens [B] drawn for `rows` [B] at one position, and which rows they finish."""
+    def record(self, rows: Tensor, position: int, drawn: Drawn, values: Tensor) -> None:
+        """Note what was drawn for `rows` [B] at one position, the values [B] before it, and which rows it finishes."""
         live = ~self.finished[rows]
-        rows, tokens, logprobs = rows[live], tokens[live], logprobs[live]
+        rows, tokens = rows[live], drawn.tokens[live]
         self.tokens[rows, position] = tokens
+        self._seen[rows, position] = torch.stack([drawn.logprobs, drawn.entropy, values], dim=1)[live]
         self._lengths[rows] += 1
-        self._logprobs[rows] += logprobs.double()
         self.finished[rows] = torch.isin(tokens, self._stops)
 
-    def rows(self) -> Iterator[tuple[Prompt, int, tuple[int, ...], bool, float]]:
-        """Yield prompt, sample index, token ids, whether it ended by itself, and log-probability of every row."""
-        lengths, finished, logprobs = self._lengths.tolist(), self.finished.tolist(), self._logprobs.tolist()
+    def rows(self) -> Iterator[tuple[Prompt, int, tuple[int, ...], bool, Trace]]:
+        """Yield prompt, sample index, token ids, whether it ended by itself, and the trace of every row."""
+        lengths, finished, tokens = self._lengths.tolist(), self.finished.tolist(), self.tokens.tolist()
+        seen = self._seen.cpu()
         for row, (prompt, sample) in enumerate(self.keys):
-            ids = tuple(self.tokens[row, : lengths[row]].tolist())
-            yield prompt, sample, ids, finished[row], logprobs[row]
+            trace = Trace(*(tuple(column) for column in seen[row, : lengths[row]].T.tolist()))
+            yield prompt, sample, tuple(tokens[row][: lengths[row]]), finished[row], trace

@@ -1,10 +1,12 @@
 """What goes in and out of a policy. B = completions, P = prompt length, T = completion length, V = vocabulary."""
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,19 +19,30 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
+class Trace(NamedTuple):
+    """What the policy saw of each token while it drew it: log-probability and entropy (nats, at temperature 1 and
+    untruncated), and the value before the token."""
+
+    logprobs: tuple[float, ...]
+    entropy: tuple[float, ...]
+    values: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion: exactly the tokens the policy emitted, EOS included where it did.
-
-    `logprob` is the sum of the tokens' log-probabilities (nats) under the policy at temperature 1, untruncated.
-    """
+    """One sampled completion: exactly the tokens the policy emitted, EOS included where it did."""
 
     prompt: Prompt
     sample: int
     token_ids: tuple[int, ...]
     finished: bool
-    logprob: float
     text: str
+    trace: Trace
+
+    @property
+    def logprob(self) -> float:
+        """Return the log-probability of the whole completion in nats, at temperature 1 and untruncated."""
+        return math.fsum(self.trace.logprobs)
 
     @property
     def text_token_ids(self) -> tuple[int, ...]:
@@ -63,6 +76,16 @@ class Policy(Protocol):
     """The seam between what is trained and how: all that a method knows of a model."""
 
     @property
+    def device(self) -> torch.device:
+        """Return where its tensors are."""
+        ...
+
+    @property
+    def ratio_tolerance(self) -> float:
+        """Return the largest |ratio - 1| of a token's probability that rounding alone explains."""
+        ...
+
+    @property
     def has_adapter(self) -> bool:
         """Tell whether the policy differs from the base."""
         ...
@@ -82,11 +105,18 @@ class Policy(Protocol):
         batch_size: int,
         progress: str | None = None,
     ) -> list[Completion]:
-        """Sample completions, ordered as the prompts are, all samples of a prompt together."""
+        """Sample completions, ordered as the prompts are, all samples of a prompt together.
+
+        `batch_size` completions are drawn at once; `progress` names a progress bar.
+        """
         ...
 
     def analyze(self, completions: Sequence[Completion]) -> Analysis:
         """Return log-probabilities, entropies and values of the completions' tokens, in the order given."""
+        ...
+
+    def recall(self, completions: Sequence[Completion]) -> Analysis:
+        """Return what `analyze` would, without gradient, from what was seen while sampling where that is exact."""
         ...
 
     def reference(self) -> AbstractContextManager[None]:
@@ -95,6 +125,10 @@ class Policy(Protocol):
 
     def base(self) -> AbstractContextManager[None]:
         """Let the same weights act as the untouched base inside the block."""
+        ...
+
+    def eval(self) -> None:
+        """Switch dropout off, for rollout and update."""
         ...
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:

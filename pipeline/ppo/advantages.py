@@ -3,15 +3,13 @@
 import torch
 from torch import Tensor
 
-from pipeline.masking import masked_whiten
 
+def shape_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
+    """Return the reward of every token, [B, T]: minus kl_coef x KL everywhere, plus the score on the last token.
 
-def shape_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
-    """Return the reward of every token, [B, T]: minus kl_coef x kl everywhere, plus the score on the last token.
-
-    scores: [B]. kl: [B, T], log pi(token) - log pi_ref(token), the k1 estimate. Ziegler et al. 2019, eq. 2.
+    scores: [B]. log_ratio: [B, T], log pi(token) - log pi_ref(token), the k1 estimate (Ziegler et al. 2019, eq. 2).
     """
-    rewards = torch.where(mask, -kl_coef * kl, torch.zeros_like(kl))
+    rewards = torch.where(mask, -kl_coef * log_ratio, torch.zeros_like(log_ratio))
     last = mask.sum(dim=1) - 1
     return rewards.scatter_add(1, last[:, None], scores[:, None].to(rewards))
 
@@ -34,8 +32,3 @@ def estimate_advantages(
         advantages[:, position] = following
         next_value = values[:, position]
     return advantages, torch.where(mask, advantages + values, torch.zeros_like(values))
-
-
-def normalize_advantages(advantages: Tensor, mask: Tensor, whiten: bool) -> Tensor:
-    """Whiten advantages over the real tokens of the whole rollout, or leave them as they are."""
-    return masked_whiten(advantages, mask) if whiten else advantages

@@ -35,8 +35,9 @@ def policy_loss(
     clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
     with torch.no_grad():
         clip_fraction = masked_mean((clipped > unclipped).float(), mask)
-        # Schulman 2020, "Approximating KL divergence", k3; samples come from the old policy.
-        approx_kl = masked_mean(ratio - 1 - log_ratio, mask)
+        # Schulman 2020, "Approximating KL divergence", k3; samples come from the old policy. In float32 the
+        # difference of two numbers near 1 would be noise, and negative as often as not.
+        approx_kl = masked_mean(torch.expm1(log_ratio.double()) - log_ratio, mask)
         deviation = (ratio - 1).abs().max()
     return PolicyLoss(masked_mean(torch.maximum(unclipped, clipped), mask), clip_fraction, approx_kl, deviation)
 

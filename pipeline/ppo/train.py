@@ -1,17 +1,26 @@
 """The loop around the PPO step: which prompts, how often, what is kept."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from pipeline.config.sections import PPOSection, RewardSection
-from pipeline.errors import UserError
+from pipeline.errors import NotFiniteError, UserError
 from pipeline.policy.types import Policy, Prompt
+from pipeline.ppo.health import CAUSES
 from pipeline.ppo.trainer import PPOTrainer, Score
 
 Report = Callable[[int, dict[str, float]], None]
+
+
+class Training(NamedTuple):
+    """curves: one row of statistics a step, with `step` from 1. health: cause -> number of steps that had it."""
+
+    curves: list[dict[str, float]]
+    health: dict[str, int]
 
 
 def train(
@@ -22,24 +31,42 @@ def train(
     reward: RewardSection,
     seed: int,
     report: Report,
-) -> list[dict[str, float]]:
-    """Train the policy in place and return one row of statistics a step, with `step` from 1.
+) -> Training:
+    """Train the policy in place and tell how it went.
 
-    `report` is called with the step and its statistics plus `time/tokens_per_second`, which stays out of the
-    returned rows: they are a DVC output and must not differ between runs.
+    `report` is called with every step and its statistics, and with seconds and tokens a second, which stay out of
+    what is returned: that is a DVC output and must not differ between runs. Raises NotFiniteError, with the policy
+    put back to the last step whose weights could be sampled from, when weights, loss or gradient are no numbers.
     """
     trainer = PPOTrainer(policy, toxicity, ppo, reward, seed, batch_size=ppo.prompts_per_step * ppo.samples_per_prompt)
     batches = endless_batches(prompts, ppo.prompts_per_step, seed)
-    rows: list[dict[str, float]] = []
+    curves: list[dict[str, float]] = []
+    warned: set[str] = set()
     bar = trange(1, ppo.steps + 1, desc="ppo", unit="step")
     for step in bar:
-        started = time.monotonic()
-        statistics = trainer.step(next(batches))
-        tokens = statistics["objective/length"] * ppo.prompts_per_step * ppo.samples_per_prompt
-        report(step, statistics | {"time/tokens_per_second": tokens / (time.monotonic() - started)})
+        try:
+            statistics = trainer.step(next(batches))
+        except NotFiniteError as error:
+            message = f"{error}; put back to step {trainer.restore_last_good()}"
+            raise NotFiniteError(message, error.prompt_ids) from None
+        causes = trainer.health.check(statistics)
+        statistics |= {f"health/{cause}": float(cause in causes) for cause in CAUSES}
+        report(step, statistics | _speed(trainer, statistics))
+        for cause in sorted(set(causes) - warned):
+            tqdm.write(f"ppo step {step}: {cause}: {CAUSES[cause]}", file=sys.stderr)
+        warned = set(causes)  # what lasts is told once
         bar.set_postfix(score=f"{statistics['objective/score']:.3f}", kl=f"{statistics['objective/kl']:.2f}")
-        rows.append({"step": step, **statistics})
-    return rows
+        curves.append({"step": step, **statistics})
+    return Training(curves, dict(trainer.health.seen))
+
+
+def _speed(trainer: PPOTrainer, statistics: Mapping[str, float]) -> dict[str, float]:
+    """Return seconds by phase and the completions' tokens a second of the step that was just made."""
+    drawn = trainer.ppo.prompts_per_step * trainer.ppo.samples_per_prompt
+    completions = drawn - statistics["objective/unscored"]
+    whole = sum(trainer.seconds.values())
+    speed = {"time/tokens_per_second": statistics["objective/length"] * completions / whole}
+    return speed | {f"time/{phase}": seconds for phase, seconds in trainer.seconds.items()}
 
 
 def endless_batches(prompts: Sequence[Prompt], size: int, seed: int) -> Iterator[list[Prompt]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.config.sections import SupervisedSection
+from pipeline.errors import UserError
 from pipeline.pairs import Pair
 
 Report = Callable[[int, dict[str, float]], None]
@@ -26,4 +27,9 @@ def train(
     from pipeline.sft import causal
 
     trainers = {"causal": causal.train}
+    if architecture not in trainers:
+        raise UserError(
+            f"model.architecture: sft trains decoder-only policies only so far: expected "
+            f"{' or '.join(trainers)}, got {architecture!r}; choose a decoder-only model.source"
+        )
     return trainers[architecture](model, tokenizer, pairs, sft, seed, scratch, report)

@@ -7,10 +7,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.config.sections import SupervisedSection
-from pipeline.curves import CurveCallback, Report, trainer_arguments
+from pipeline.curves import CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.packing import IGNORED, PackedModel
 from pipeline.pairs import Pair
-
-IGNORED = -100  # PyTorch's cross entropy leaves these targets out
 
 _CURVES = {
     "loss": "policy/loss",
@@ -19,6 +18,14 @@ _CURVES = {
     "mean_token_accuracy": "policy/token_accuracy",
     "entropy": "objective/entropy",
 }
+
+
+class PackedSFTTrainer(SFTTrainer):
+    """TRL's trainer, its loss and its metrics, on log-probabilities that were computed without waste."""
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return TRL's loss."""
+        return super().compute_loss(PackedModel(model), *args, **kwargs)
 
 
 def train(
@@ -44,7 +51,7 @@ def make_trainer(
     seed: int,
     scratch: str,
     curves: CurveCallback,
-) -> SFTTrainer:
+) -> PackedSFTTrainer:
     """Return TRL's trainer over the sampled token ids, its own preparation switched off.
 
     That preparation would append EOS to every completion and teach the policy to stop at the length cap.
@@ -56,10 +63,12 @@ def make_trainer(
     arguments = SFTConfig(
         **trainer_arguments(sft, seed, scratch), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
     )
-    return SFTTrainer(
+    trainer = PackedSFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[curves],
     )
+    show_bar_alone(trainer)
+    return trainer

@@ -9,7 +9,7 @@ import pytest
 # where it says True; the methods and evaluation are siblings that may not.
 LEVELS = [
     ({"errors", "paths", "records", "masking", "process", "config", "fingerprint"}, True),
-    ({"sources", "models", "data", "pairs", "curves", "scorers", "judge", "environment"}, True),
+    ({"sources", "models", "merging", "data", "pairs", "packing", "curves", "scorers", "judge", "environment"}, True),
     ({"projection", "tracking", "tracking_run", "tracking_uri"}, True),
     ({"policy"}, False),
     ({"sft", "dpo", "ppo", "preferences", "training", "evaluation"}, False),

@@ -11,9 +11,16 @@ from pipeline.evaluation.completing import completion_rows
 from pipeline.policy import Completion, Prompt
 from pipeline.policy.prompts import tokenize_prompts
 from tests.policy import tiny_llama
+from tests.policy.tiny_model import NOT_SAMPLED
 
 TEXTS = ["the old farmer sings", "a child", "young sailor and the quiet bird", "but never", "cold water from the river"]
 ROWS = [prompt_row(text, ["mild"] if place % 2 else []) for place, text in enumerate(TEXTS)]
+
+
+@pytest.fixture
+def tiny():
+    """One architecture is enough: rows are made above the seam."""
+    return tiny_llama.LLAMA
 
 
 def rows_of(policy):
@@ -62,7 +69,8 @@ def test_the_three_log_probabilities_are_those_of_policy_reference_and_base(trai
     rows = [row for row in rows_of(trained) if row["logprobs"]]
     tokens = {row.id: tuple(trained.tokenizer(row.prompt)["input_ids"]) for row in ROWS}
     items = [
-        Completion(Prompt("", "", tokens[row["prompt_id"]]), 0, tuple(row["token_ids"]), False, 0.0, "") for row in rows
+        Completion(Prompt("", "", tokens[row["prompt_id"]]), 0, tuple(row["token_ids"]), False, "", NOT_SAMPLED)
+        for row in rows
     ]
     with torch.no_grad():
         own = trained.analyze(items).logprobs.sum(dim=1).tolist()

@@ -22,6 +22,12 @@ class Forgetful:
         return [None if place % 3 == 0 else HARSH.score([text])[0] for place, text in enumerate(texts)]
 
 
+@pytest.fixture
+def tiny():
+    """One architecture is enough: the check is made above the seam."""
+    return tiny_llama.LLAMA
+
+
 def checked(policy, scorer=HARSH, **changes):
     section = tiny_llama.section("dev", samples_per_prompt=3, max_new_tokens=8, batch_size=16, **changes)
     return dev_check(policy, tiny_llama.prompts(20), scorer, section)

@@ -43,7 +43,7 @@ def assert_frequencies(tokens: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_draws_are_distributed_as_the_softmax_says(vocabulary, temperature):
     logits = random_logits(vocabulary)
-    tokens, _ = draw(logits.expand(8_000, -1), uniforms(8_000), temperature, 1.0)
+    tokens = draw(logits.expand(8_000, -1), uniforms(8_000), temperature, 1.0).tokens
     assert_frequencies(tokens, torch.softmax(logits / temperature, dim=-1))
 
 
@@ -52,7 +52,7 @@ def test_draws_are_distributed_as_the_softmax_says(vocabulary, temperature):
 def test_the_nucleus_is_that_of_transformers(vocabulary, top_p):
     logits = random_logits(vocabulary)
     nucleus = nucleus_of(logits, top_p)
-    tokens, _ = draw(logits.expand(8_000, -1), uniforms(8_000), 1.0, top_p)
+    tokens = draw(logits.expand(8_000, -1), uniforms(8_000), 1.0, top_p).tokens
     assert set(tokens.tolist()) <= set(nucleus.nonzero().flatten().tolist())
     assert_frequencies(tokens, nucleus)
 
@@ -60,7 +60,7 @@ def test_the_nucleus_is_that_of_transformers(vocabulary, top_p):
 def test_temperature_comes_before_the_nucleus():
     logits = random_logits(40)
     nucleus = nucleus_of(logits / 2, 0.8)
-    tokens, _ = draw(logits.expand(8_000, -1), uniforms(8_000), 2.0, 0.8)
+    tokens = draw(logits.expand(8_000, -1), uniforms(8_000), 2.0, 0.8).tokens
     assert_frequencies(tokens, nucleus)
 
 
@@ -69,7 +69,7 @@ def test_a_nucleus_wider_than_the_guess_is_found():
     nucleus = nucleus_of(logits, 0.9)
     assert (nucleus > 0).sum() > 1500
     narrow = random_logits(2000, scale=4.0)  # rows of both kinds in one batch
-    tokens, _ = draw(torch.stack([logits, narrow]).repeat(3_000, 1), uniforms(6_000), 1.0, 0.9)
+    tokens = draw(torch.stack([logits, narrow]).repeat(3_000, 1), uniforms(6_000), 1.0, 0.9).tokens
     assert_frequencies(tokens[::2], nucleus)
     assert_frequencies(tokens[1::2], nucleus_of(narrow, 0.9))
 
@@ -77,9 +77,17 @@ def test_a_nucleus_wider_than_the_guess_is_found():
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_log_probabilities_are_those_at_temperature_1_without_truncation(top_p):
     logits = random_logits(300, rows=500, scale=4.0)
-    tokens, logprobs = draw(logits, uniforms(500), 0.7, top_p)
+    tokens, logprobs, _ = draw(logits, uniforms(500), 0.7, top_p)
     expected = torch.log_softmax(logits.double(), dim=-1).gather(1, tokens[:, None]).squeeze(1)
     torch.testing.assert_close(logprobs.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_entropies_are_those_at_temperature_1_without_truncation(top_p):
+    logits = random_logits(300, rows=500, scale=4.0)
+    expected = torch.distributions.Categorical(logits=logits.double()).entropy()
+    found = draw(logits, uniforms(500), 0.7, top_p).entropy
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
@@ -89,15 +97,15 @@ def test_the_ends_of_the_unit_interval_draw_a_possible_token(vocabulary, uniform
     logits = random_logits(vocabulary, rows=200, scale=3.0)
     logits[:, ::3] = -torch.inf  # the first and, for some sizes, the last token can never be drawn
     logits[:, -2:] = -torch.inf
-    tokens, logprobs = draw(logits, torch.full((200,), uniform, dtype=torch.float64), 1.0, top_p)
+    tokens, logprobs, _ = draw(logits, torch.full((200,), uniform, dtype=torch.float64), 1.0, top_p)
     assert torch.isfinite(logits.gather(1, tokens[:, None])).all()
     assert torch.isfinite(logprobs).all()
 
 
 def test_a_row_is_drawn_the_same_in_any_company():
     logits, numbers = random_logits(700, rows=64), uniforms(64)
-    together, _ = draw(logits, numbers, 1.0, 0.9)
-    alone = torch.cat([draw(logits[row : row + 1], numbers[row : row + 1], 1.0, 0.9)[0] for row in range(64)])
+    together = draw(logits, numbers, 1.0, 0.9).tokens
+    alone = torch.cat([draw(logits[row : row + 1], numbers[row : row + 1], 1.0, 0.9).tokens for row in range(64)])
     assert torch.equal(together, alone)
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.masking import completion_mask
-from pipeline.ppo.advantages import estimate_advantages, normalize_advantages, shape_rewards
+from pipeline.ppo.advantages import estimate_advantages, shape_rewards
+from tests.ppo import numpy_ppo
 
 LENGTHS = [7, 1, 4, 6]
 
@@ -24,24 +25,11 @@ def mask():
 def test_advantages_are_the_double_sum_over_what_follows(mask, gamma, gae_lambda):
     rewards, values = random(0), random(1)
     advantages, returns = estimate_advantages(rewards, values, mask, gamma, gae_lambda)
-    for row, length in enumerate(LENGTHS):
-        r, v = rewards[row, :length].numpy(), np.append(values[row, :length].numpy(), 0.0)
-        residual = [r[t] + gamma * v[t + 1] - v[t] for t in range(length)]
-        expected = [
-            sum((gamma * gae_lambda) ** (later - t) * residual[later] for later in range(t, length))
-            for t in range(length)
-        ]
-        np.testing.assert_allclose(advantages[row, :length], expected, atol=1e-12)
-        np.testing.assert_allclose(returns[row, :length], np.array(expected) + v[:-1], atol=1e-12)
-        assert not advantages[row, length:].any() and not returns[row, length:].any()
-
-
-def test_lambda_1_makes_the_return_the_discounted_sum_of_rewards(mask):
-    rewards = random(2)
-    _, returns = estimate_advantages(rewards, random(3), mask, 0.9, 1.0)
-    for row, length in enumerate(LENGTHS):
-        expected = [sum(0.9 ** (u - t) * rewards[row, u].item() for u in range(t, length)) for t in range(length)]
-        np.testing.assert_allclose(returns[row, :length], expected, atol=1e-12)
+    rows = [[tensor[row, :length].numpy() for row, length in enumerate(LENGTHS)] for tensor in (rewards, values)]
+    expected = np.concatenate(numpy_ppo.advantages(*rows, gamma, gae_lambda))
+    np.testing.assert_allclose(advantages[mask], expected, atol=1e-12)
+    np.testing.assert_allclose(returns[mask], expected + np.concatenate(rows[1]), atol=1e-12)
+    assert not advantages[~mask].any() and not returns[~mask].any()
 
 
 def test_a_constant_value_without_reward_has_the_known_advantage(mask):
@@ -87,14 +75,5 @@ def test_what_stands_on_padding_changes_nothing(mask):
     results = []
     for kl_given, values_given in (clean, dirty):
         rewards = shape_rewards(scores, kl_given, mask, 0.1)
-        advantages, returns = estimate_advantages(rewards, values_given, mask, 0.95, 0.9)
-        results.append((rewards, advantages, returns, normalize_advantages(advantages, mask, True)))
+        results.append((rewards, *estimate_advantages(rewards, values_given, mask, 0.95, 0.9)))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
-
-
-def test_normalized_advantages_have_mean_0_and_variance_1_over_the_rollout(mask):
-    advantages = random(8, low=5.0)
-    whitened = normalize_advantages(advantages, mask, True)
-    assert whitened[mask].mean().item() == pytest.approx(0, abs=1e-12)
-    assert whitened[mask].var(correction=0).item() == pytest.approx(1)
-    assert torch.equal(normalize_advantages(advantages, mask, False), advantages)

@@ -66,6 +66,14 @@ def test_approx_kl_estimates_the_kl_from_the_old_policy():
     assert found.approx_kl.item() == pytest.approx((old.exp() * (old - new)).sum().item(), rel=0.03)
 
 
+def test_approx_kl_of_a_small_step_is_no_noise():
+    step = 1e-4 * torch.randn(1, 1000, generator=torch.Generator().manual_seed(4))
+    old = torch.full_like(step, -3.0)
+    moved = (old + step) - old  # what float32 can tell of the step
+    found = policy_loss(old + step, old, torch.zeros_like(step), torch.ones_like(step) > 0, 0.2)
+    assert found.approx_kl.item() == pytest.approx((moved.double() ** 2 / 2).mean().item(), rel=1e-3)
+
+
 def test_padding_changes_no_loss_and_gets_no_gradient():
     results = []
     for filler in (0.0, 50.0, -50.0):

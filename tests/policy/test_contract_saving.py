@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import models, paths
-from tests.policy import tiny_llama
+from tests.policy.tiny_model import perturb
 
 
 def saved(policy, method="ppo"):
@@ -22,7 +22,7 @@ def test_only_the_policy_adapter_is_saved_and_not_as_pickle(policy):
 
 
 def test_the_saved_weights_are_the_policy_and_not_the_reference(policy):
-    tiny_llama.perturb(policy.model)
+    perturb(policy.model)
     stored = load_file(saved(policy) / "adapter_model.safetensors")
     state = policy.model.state_dict()
     own = {name.replace(".default", ""): value for name, value in state.items() if ".default" in name}
@@ -38,25 +38,22 @@ def test_no_place_of_this_machine_is_in_it(policy, workplace):
     assert config["base_model_name_or_path"] == str(paths.base_model("exp"))
 
 
-def test_the_same_weights_give_the_same_bytes(workplace):
+def test_the_same_weights_give_the_same_bytes(tiny, workplace):
     bytes_of = [
-        {path.name: path.read_bytes() for path in saved(tiny_llama.new_policy(), method).iterdir()}
+        {path.name: path.read_bytes() for path in saved(tiny.new_policy(), method).iterdir()}
         for method in ("sft", "ppo")
     ]
     assert bytes_of[0] == bytes_of[1]
 
 
-def test_the_order_of_a_set_does_not_reach_the_disk(policy):
+def test_the_order_of_a_set_does_not_reach_the_disk(tiny, policy):
     modules = json.loads((saved(policy) / "adapter_config.json").read_text())["target_modules"]
-    assert modules == sorted(tiny_llama.lora().target_modules)
+    assert modules == sorted(tiny.lora().target_modules)
 
 
-def test_another_seed_starts_from_another_adapter(workplace):
+def test_another_seed_starts_from_another_adapter(tiny, workplace):
     models.write_reference_manifest("exp", 1, "base")
-    first, second = (
-        models.new_policy_model("exp", seed, tiny_llama.section("model"), tiny_llama.lora()).state_dict()
-        for seed in (0, 1)
-    )
+    first, second = (models.new_policy_model("exp", seed, tiny.model(), tiny.lora()).state_dict() for seed in (0, 1))
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 

@@ -1,0 +1,1 @@
+"""Measured against peers: each script prints a table and writes `benchmarks/results/<name>.json`."""

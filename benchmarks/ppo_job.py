@@ -1,0 +1,144 @@
+"""What both sides of the PPO benchmark are given: one file with settings and token ids, so that neither can differ."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths, records
+from pipeline.config import load
+from pipeline.errors import UserError
+
+EXPERIMENT = "smollm2-rtp"
+REFERENCE_SEED = 0  # whose base and manifest are read; the seed of a run is its repetition
+SECTIONS = ("model", "lora", "scorers", "reward", "ppo")
+PROMPT_TOKENS = 24
+ROLLOUT = 16
+REMEDY = f"run `dvc repro reference@{EXPERIMENT}-{REFERENCE_SEED}`"
+
+# The default experiment's `ppo` section but for these: the setting of the first measurement (16 samples of 24 + 16
+# tokens, 2 epochs), and whatever TRL's PPO has not is off: a warm-up, gradient clipping, a KL controller, an early end
+# of the updates, scaled or clipped scores.
+SETTING: dict[str, Any] = {
+    "prompts_per_step": ROLLOUT,
+    "samples_per_prompt": 1,
+    "max_new_tokens": 16,
+    "epochs": 2,
+    "minibatch_size": ROLLOUT,
+    "micro_batch_size": 16,
+    "warmup_steps": 0,
+    "max_grad_norm": 1e9,
+    "kl_target": None,
+    "max_approx_kl": None,
+    "score_scaling": "none",
+    "score_clip": None,
+    "missing_eos_penalty": 0.0,
+    "whiten_rewards": False,
+    "whiten_advantages": True,  # TRL always does
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One worker's task. `batches` holds [id, token ids] of every prompt of every step, in order; `ppo` is the whole
+    section. With `keep_freed_memory` TRL's process gets the allocator setting that ours always has."""
+
+    seed: int
+    threads: int
+    keep_freed_memory: bool
+    ppo: dict[str, Any]
+    batches: list[list[tuple[str, list[int]]]]
+
+    def write(self, path: Path) -> None:
+        """Write the job as JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def read_job(path: Path) -> Job:
+    """Read what `Job.write` wrote."""
+    return Job(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def section(steps: int) -> dict[str, Any]:
+    """Return the checked `ppo` section of the benchmark, for that many steps."""
+    ppo = load(EXPERIMENT, SECTIONS).ppo
+    return dict(type(ppo).model_validate(ppo.model_dump() | SETTING | {"steps": steps}).model_dump())
+
+
+def check_inputs() -> None:
+    """Raise UserError when the model, its reference manifest or the prompts are not there."""
+    needed = [
+        paths.base_model(EXPERIMENT) / "config.json",
+        paths.adapter(EXPERIMENT, REFERENCE_SEED, "reference") / "manifest.json",
+        paths.formatted(EXPERIMENT, "train"),
+    ]
+    absent = [path for path in needed if not path.exists()]
+    if absent:
+        raise UserError(f"{absent[0]}: not found; {REMEDY}")
+
+
+def prompt_batches(seeds: Sequence[int], steps: int) -> list[list[list[tuple[str, list[int]]]]]:
+    """Return the batches of every seed: train prompts of at least PROMPT_TOKENS tokens, cut there, shuffled by it.
+
+    Equal lengths keep padding out of the comparison. Imports torch and transformers: call it in a process of its own.
+    """
+    from itertools import islice
+
+    from pipeline import models
+    from pipeline.data.schema import read_prompts
+    from pipeline.policy.prompts import tokenize_prompts
+    from pipeline.ppo.train import endless_batches
+
+    file = paths.formatted(EXPERIMENT, "train")
+    tokenizer = models.load_tokenizer(EXPERIMENT)
+    prompts = tokenize_prompts(read_prompts(file), tokenizer, load(EXPERIMENT, SECTIONS).model, file)
+    long = [prompt for prompt in prompts if len(prompt.token_ids) >= PROMPT_TOKENS]
+    return [
+        [
+            [(prompt.id, list(prompt.token_ids[:PROMPT_TOKENS])) for prompt in batch]
+            for batch in islice(endless_batches(long, ROLLOUT, seed), steps)
+        ]
+        for seed in seeds
+    ]
+
+
+class RewardScorer:
+    """The default experiment's reward scorer, the same function on both sides; it keeps the scores that it gave."""
+
+    def __init__(self) -> None:
+        from pipeline.scorers import load_scorer
+
+        settings = load(EXPERIMENT, SECTIONS)
+        self._scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], EXPERIMENT)
+        self._reward = settings.reward
+        self._given: list[float] = []
+
+    def toxicity(self, texts: Sequence[str]) -> list[float | None]:
+        """Return every text's toxicity, what our trainer asks for."""
+        return list(self._known(texts))
+
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        """Return every text's score, what TRL asks for: offset - scale x toxicity, as our trainer has it."""
+        return [self._score(value) for value in self._known(texts)]
+
+    def taken(self) -> list[float]:
+        """Return the scores that were given since the last call, in the order of the step's prompts."""
+        given, self._given = self._given, []
+        return given
+
+    def _known(self, texts: Sequence[str]) -> list[float]:
+        """Raise RuntimeError where there is no toxicity: our trainer would leave the completion out, TRL cannot."""
+        found = [value for value in self._scorer.score(texts) if value is not None]
+        if len(found) < len(texts):
+            raise RuntimeError(f"{len(texts) - len(found)} of {len(texts)} completions could not be scored")
+        self._given += [self._score(value) for value in found]
+        return found
+
+    def _score(self, toxicity: float) -> float:
+        return float(self._reward.offset - self._reward.scale * toxicity)
+
+
+def write_report(path: Path, steps: Sequence[dict[str, Any]], versions: dict[str, str], peak_memory_mib: float) -> None:
+    """Write what a worker measured: for every step seconds, seconds by phase, tokens, scores and KL."""
+    records.write_json(path, {"steps": list(steps), "versions": versions, "peak_memory_mib": peak_memory_mib})

@@ -1,0 +1,64 @@
+"""Worker: this repository's PPO on one job. `python -m benchmarks.ppo_ours JOB REPORT`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, results
+from benchmarks.ppo_job import EXPERIMENT, REFERENCE_SEED, SECTIONS, Job, RewardScorer, read_job, write_report
+
+PACKAGES = ("torch", "transformers", "peft", "numpy", "scikit-learn", "alt-profanity-check")
+
+
+def main() -> None:
+    """Train for the job's steps and write the report."""
+    job, report = read_job(Path(sys.argv[1])), Path(sys.argv[2])
+    steps = train(job)
+    write_report(report, steps, results.versions(PACKAGES), results.peak_memory_mib())
+
+
+def train(job: Job) -> list[dict[str, Any]]:
+    """Take one PPO step a batch and return what each one took and gave."""
+    from pipeline.policy import Prompt
+
+    scorer = RewardScorer()
+    trainer = _trainer(job, scorer)
+    steps = []
+    for number, batch in enumerate(job.batches, start=1):
+        prompts = [Prompt(name, "", tuple(token_ids)) for name, token_ids in batch]
+        started = time.perf_counter()
+        statistics = trainer.step(prompts)
+        seconds = time.perf_counter() - started
+        steps.append(
+            {
+                "seconds": seconds,
+                "phases": dict(getattr(trainer, "seconds", {})),
+                "tokens": round(statistics["objective/length"] * len(batch)),
+                "scores": scorer.taken(),
+                "kl": statistics["objective/kl"],
+            }
+        )
+        print(f"  ours: step {number}/{len(job.batches)}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return steps
+
+
+def _trainer(job: Job, scorer: RewardScorer) -> Any:
+    import torch
+
+    from pipeline import models
+    from pipeline.config import load
+    from pipeline.policy import make_policy
+    from pipeline.ppo.trainer import PPOTrainer
+
+    torch.set_num_threads(job.threads)
+    settings = load(EXPERIMENT, SECTIONS)
+    ppo = type(settings.ppo).model_validate(job.ppo)
+    section = settings.model.model_copy(update={"dtype": "float32"})
+    model = models.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
+    policy = make_policy(section.architecture, model, models.load_tokenizer(EXPERIMENT))
+    return PPOTrainer(policy, scorer.toxicity, ppo, settings.reward, job.seed, len(job.batches[0]))
+
+
+if __name__ == "__main__":
+    command.run("bench-ppo (ours)", main)

@@ -1,0 +1,69 @@
+"""A PPO trainer of the tiny policy, small enough that a step takes a tenth of a second."""
+
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.policy import Prompt
+from pipeline.ppo.rollout import Rollout
+from pipeline.ppo.trainer import PPOTrainer
+from pipeline.scorers.keyword import Keyword
+from tests.policy import tiny_llama
+
+HARSH = Keyword("harsh", "0" * 64, tuple(tiny_llama.HARSH), 2)
+PROMPTS, SAMPLES = 8, 2
+ROLLOUT = PROMPTS * SAMPLES
+SETTINGS = {
+    "steps": 10,
+    "prompts_per_step": PROMPTS,
+    "samples_per_prompt": SAMPLES,
+    "max_new_tokens": 8,
+    "minibatch_size": 4,
+    "micro_batch_size": 2,
+    "epochs": 2,
+    "learning_rate": 4e-4,
+    "value_learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "kl_coef": 0.03,
+    "kl_target": None,
+    "max_approx_kl": None,
+    "score_scaling": "none",
+    "score_clip": None,
+    "missing_eos_penalty": 0.0,
+    "whiten_rewards": False,
+    "whiten_advantages": True,
+}
+REWARD = {"scorer": "harsh", "offset": 1.0, "scale": 2.0}
+
+
+def section(**changes: Any) -> Any:
+    """Return the `ppo` section: SETTINGS with these values changed."""
+    return tiny_llama.section("ppo", **(SETTINGS | changes))
+
+
+def trainer_of(policy: Any, toxicity: Any = HARSH.score, reward: Any = REWARD, **changes: Any) -> PPOTrainer:
+    """Return a trainer of the policy; `changes` are to the `ppo` section."""
+    return PPOTrainer(policy, toxicity, section(**changes), tiny_llama.section("reward", **reward), 0, ROLLOUT)
+
+
+def prompts() -> list[Prompt]:
+    """Return the prompts of one step."""
+    return tiny_llama.prompts(PROMPTS)
+
+
+def adapter_of(policy: Any) -> list[Tensor]:
+    """Return a copy of the adapter's weights."""
+    return [parameter.detach().clone() for parameter in policy.trainable()["adapter"]]
+
+
+def rollouts_of(trainer: PPOTrainer) -> list[Rollout]:
+    """Return a list that every rollout is added to, from the next step on."""
+    seen: list[Rollout] = []
+    optimise = trainer.updater.optimise
+
+    def listen(rollout: Rollout) -> dict[str, float]:
+        seen.append(rollout)
+        return optimise(rollout)
+
+    trainer.updater.optimise = listen  # type: ignore[method-assign]
+    return seen
