@@ -19,6 +19,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from benchmarks import command, results
 from benchmarks.ppo_job import PROMPT_TOKENS, Job, check_inputs, prompt_batches, section
@@ -112,19 +113,27 @@ def late_scores(run: Run) -> list[float]:
     return [score for step in steps for score in step["scores"]]
 
 
-def rewards(runs: Sequence[Run]) -> dict[str, float]:
-    """Return the mean score of both sides over the last third of the steps, and ours minus TRL's.
+def rewards(runs: Sequence[Run]) -> dict[str, float | None]:
+    """Return the mean score of both sides over the last third of the steps, and ours minus TRL's with an interval.
 
-    The standard error is that of the mean difference between completions of the same prompt in the same step.
+    The interval is Student's, 95 %, over repetitions: the completions of one run share one trained policy. It is
+    missing (None) for a single repetition.
     """
-    ours, trl = ([score for run in runs if run["system"] == system for score in late_scores(run)] for system in SYSTEMS)
+    ours, trl = ([statistics.mean(late_scores(run)) for run in runs if run["system"] == system] for system in SYSTEMS)
     differences = [mine - other for mine, other in zip(ours, trl, strict=True)]
-    return {
+    found: dict[str, float | None] = {
         "ours": statistics.mean(ours),
         "trl": statistics.mean(trl),
         "difference": statistics.mean(differences),
-        "standard_error": statistics.stdev(differences) / len(differences) ** 0.5,
+        "low": None,
+        "high": None,
     }
+    if len(differences) > 1:
+        error = statistics.stdev(differences) / len(differences) ** 0.5
+        found["low"], found["high"] = stats.t.interval(
+            0.95, len(differences) - 1, statistics.mean(differences), max(error, 1e-12)
+        )
+    return found
 
 
 def measurements(runs: Sequence[Run]) -> dict[str, list[float]]:
@@ -158,10 +167,12 @@ def table(runs: Sequence[Run]) -> Table:
     return sheet
 
 
-def described(found: dict[str, float]) -> str:
+def described(found: dict[str, float | None]) -> str:
     """Return the difference of the rewards with what chance alone would make of it, as one line."""
-    low, high = (found["difference"] + sign * 1.96 * found["standard_error"] for sign in (-1, 1))
-    return f"reward at the end, ours - TRL: {found['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
+    line = f"reward at the end, ours - TRL: {found['difference']:+.3f}"
+    if found["low"] is None:
+        return f"{line}; one repetition gives no interval"
+    return f"{line}, 95 % interval over repetitions {found['low']:+.3f} to {found['high']:+.3f}"
 
 
 def _cell(values: Sequence[float]) -> str:

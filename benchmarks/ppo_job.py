@@ -18,8 +18,8 @@ ROLLOUT = 16
 REMEDY = f"run `dvc repro reference@{EXPERIMENT}-{REFERENCE_SEED}`"
 
 # The default experiment's `ppo` section but for these: the setting of the first measurement (16 samples of 24 + 16
-# tokens, 2 epochs), and whatever TRL's PPO has not is off: a warm-up, gradient clipping, a KL controller, an early end
-# of the updates, scaled or clipped scores.
+# tokens, 2 epochs). Off on both sides, or off in ours because TRL's PPO has it not: a warm-up, gradient clipping, a KL
+# controller, an early end of the updates, scaled or clipped scores, whitened rewards, a penalty for a missing EOS.
 SETTING: dict[str, Any] = {
     "prompts_per_step": ROLLOUT,
     "samples_per_prompt": 1,

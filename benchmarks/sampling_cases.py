@@ -12,6 +12,7 @@ from pipeline import models, paths
 from pipeline.config import load
 from pipeline.data.schema import read_prompts
 from pipeline.policy import Decoding, Prompt, make_policy
+from pipeline.policy.language_model import stop_tokens
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.ppo.train import endless_batches
 
@@ -26,7 +27,7 @@ class Case:
         self.name, self.model, self.prompts, self.new_tokens = name, model, list(prompts), new_tokens
         self._policy = make_policy("causal", model, tokenizer)
         self._pad = int(tokenizer.pad_token_id or 0)
-        self._stops = _stop_tokens(model, tokenizer)
+        self._stops = stop_tokens(model, tokenizer)
 
     def ours(self, seed: int) -> list[Drawn]:
         """Complete the prompts with our sampler."""
@@ -107,9 +108,3 @@ def random_adapter(model: Any) -> Any:
             if "lora_B" in name:
                 parameter.copy_(RANDOM_B * torch.randn(parameter.shape, generator=generator))
     return model.eval().requires_grad_(False)
-
-
-def _stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    configured = model.generation_config.eos_token_id
-    several = configured if isinstance(configured, list) else [configured]
-    return sorted({int(token) for token in [*several, tokenizer.eos_token_id] if token is not None})

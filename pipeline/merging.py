@@ -17,7 +17,8 @@ def merged(model: Any) -> Iterator[None]:
     and changed back: subtracting the update again leaves rounding errors that add up over a training. It costs a
     second copy of the adapted weights inside the block, when no activations are kept for a gradient. Only float32
     weights are folded: in bfloat16 the sum rounds most of a small update away. A weight that several modules share,
-    as embeddings and output layer may, is not folded either: the adapter belongs to one of them alone.
+    as embeddings and output layer may, is not folded either: the adapter belongs to one of them alone; nor is LoRA
+    that is more than a product of two matrices (DoRA and other variants, a bias of its own).
     """
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
     with ExitStack() as stack, torch.no_grad():
@@ -31,7 +32,8 @@ def merged(model: Any) -> Iterator[None]:
 def _merged_layer(layer: Any) -> Iterator[None]:
     weight = layer.get_base_layer().weight
     active = [name for name in layer.active_adapters if name in layer.lora_A]
-    if weight.dtype != torch.float32 or not active or layer.merged or layer.disable_adapters:
+    plain = not any(name in layer.lora_variant or layer.lora_bias.get(name) for name in active)
+    if weight.dtype != torch.float32 or not active or not plain or layer.merged or layer.disable_adapters:
         yield
         return
     original = weight.data

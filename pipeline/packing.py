@@ -49,8 +49,15 @@ class PackedModel:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_: Any) -> TokenOutputs:
-        """Read rows [B, L], padded on the right; a row's labels begin where its prompt ends."""
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, fused_lm_head: bool, use_cache: bool = False
+    ) -> TokenOutputs:
+        """Read rows [B, L], padded on the right; a row's labels begin where its prompt ends.
+
+        Raises ValueError for what it would misread: padding on the left, or a call that wants the model's own outputs.
+        """
+        if not fused_lm_head or use_cache or (attention_mask.diff(dim=1) > 0).any():
+            raise ValueError("expected rows padded on the right, fused_lm_head=True and use_cache=False")
         packed = pack(input_ids, attention_mask.sum(dim=1).tolist(), labels)
         mask = labels[:, 1:] != IGNORED
         # Hidden states before the labels alone reach the language-model head.
@@ -98,7 +105,7 @@ def pack(input_ids: Tensor, lengths: list[int], labels: Tensor) -> Packed:
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a mask that every attention of Transformers understands: 0 where visible, else the lowest number."""
+    """Return a mask for the `sdpa` and `eager` attention of Transformers: 0 where visible, else the lowest number."""
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
 
 

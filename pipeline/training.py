@@ -38,6 +38,9 @@ class Training:
 def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
     """Load base, tokenizer, fresh adapter and reward scorer: the same start for every method."""
     models.remove_adapter(experiment, seed, method)
+    # DVC removes these too; a stage that is run by hand and fails must not leave the results of an earlier run.
+    for path in (paths.curves(experiment, seed, method), paths.metrics(experiment, method, seed)):
+        path.unlink(missing_ok=True)
     model = models.new_policy_model(experiment, seed, settings.model, settings.lora)
     tokenizer = models.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)

@@ -18,9 +18,9 @@ def main(stage: Stage) -> None:
         trained = ppo.train(
             training.policy, prompts, toxicity, settings.ppo, settings.reward, stage.seed, stage.run.log
         )
+        save(training, trained.curves, examples=len(prompts), health=trained.health)
     except NotFiniteError as error:
         raise NotFiniteError(f"{error}; its adapter is kept in {keep_last_good(training)}") from None
-    save(training, trained.curves, examples=len(prompts), health=trained.health)
 
 
 if __name__ == "__main__":

@@ -116,9 +116,9 @@ def test_every_field_is_that_of_trl_s_fused_head():
 def test_a_row_does_not_see_the_others():
     model = PackedModel(tiny_llama.new_policy().model)
     with torch.no_grad():
-        together = model(**batch_of(ROWS)).log_probs
+        together = model(**batch_of(ROWS), fused_lm_head=True).log_probs
         for row, found in zip(ROWS, together, strict=True):
-            alone = model(**batch_of([row])).log_probs[0]
+            alone = model(**batch_of([row]), fused_lm_head=True).log_probs[0]
             torch.testing.assert_close(found[: len(alone)], alone, atol=1e-5, rtol=0)
             assert not found[len(alone) :].any()
 
@@ -140,7 +140,7 @@ def test_logits_are_computed_before_labels_only():
     sizes = []
     head = policy.model.get_base_model().get_output_embeddings()
     head.register_forward_hook(lambda module, given, output: sizes.append(output.shape[:-1].numel()))
-    PackedModel(policy.model)(**batch_of(ROWS))
+    PackedModel(policy.model)(**batch_of(ROWS), fused_lm_head=True)
     assert sizes == [sum(len(completion) for _, completion in ROWS)]
 
 
@@ -148,7 +148,7 @@ def test_a_batch_without_labels_is_a_zero_that_can_be_differentiated():
     policy = tiny_llama.new_policy()
     batch = batch_of(ROWS)
     batch["labels"][:] = IGNORED
-    loss = PackedModel(policy.model)(**batch).log_probs.sum()
+    loss = PackedModel(policy.model)(**batch, fused_lm_head=True).log_probs.sum()
     loss.backward()
     assert loss == 0
 

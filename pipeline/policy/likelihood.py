@@ -20,10 +20,10 @@ class SequenceLogprobs(NamedTuple):
 def sequence_logprobs(policy: Policy, completions: Sequence[Completion]) -> list[SequenceLogprobs]:
     """Return one triple a completion, in order.
 
-    The policy's own is kept from sampling. A policy without adapter is the base, and a reference without one too:
-    then the numbers are the same and the KL is exactly 0.
+    The policy's own is recalled from sampling where that is exact. A policy without adapter is the base, and a
+    reference without one too: then the numbers are the same and the KL is exactly 0.
     """
-    own = [completion.logprob for completion in completions]
+    own = policy.recall(completions).logprobs.double().sum(dim=1).tolist()
     base = reference = own
     if policy.has_adapter:
         with policy.base():

@@ -1,18 +1,24 @@
 """Signs that a PPO training goes wrong, each with its name, checked at every step."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
 # Explained variance below zero is no sign in the first steps, when the value head is still learning.
 _PATIENCE = 10
+# Nats a completion in the first step, far above what rounding makes of two equal policies.
+_NO_KL = 0.01
 # Share of the first step's entropy below which the policy is about to say the same thing always.
 _ENTROPY_LEFT = 0.25
 
 CAUSES = {
     "ratio_not_one": "the probability ratio is not 1 at the first minibatch: rollout and update see different "
-    "policies (dropout on, truncated sampling, or a dtype too coarse)",
-    "negative_k3": "the k3 estimate of the KL to the reference is negative, which it cannot be: log-probabilities of "
-    "policy and reference do not belong to the same tokens",
+    "policies (dropout on, log-probabilities of another temperature, or a dtype too coarse; in bfloat16 only gross "
+    "differences are told from rounding)",
+    "kl_at_start": "the policy differs from the reference before the first update, though its adapter starts as the "
+    "reference's or as nothing: log-probabilities of the two do not belong to the same tokens",
+    "negative_k3": "the k3 estimate of the KL to the reference is negative, which no probabilities make it: the "
+    "arithmetic is broken; please report it",
     "clipped_often": "more than half of the tokens were clipped: lower ppo.learning_rate or ppo.epochs",
     "values_explain_nothing": f"explained variance below 0 for {_PATIENCE} steps: raise ppo.value_learning_rate or "
     "ppo.vf_coef",
@@ -41,12 +47,13 @@ class Health:
 
     def check(self, statistics: Mapping[str, float]) -> list[str]:
         """Return the names of what is off in this step, sorted; see CAUSES for their meanings."""
+        first = self._first_entropy is None
         if self._first_entropy is None:
             self._first_entropy = statistics["objective/entropy"]
-        bad_value = statistics["value/explained_variance"] < 0
-        self._worse_than_constant = self._worse_than_constant + 1 if bad_value else 0
+        self._count_bad_values(statistics["value/explained_variance"])
         signs = {
             "ratio_not_one": statistics["policy/first_ratio_deviation"] > self._ratio_tolerance,
+            "kl_at_start": first and statistics["objective/kl_k3"] > _NO_KL,
             "negative_k3": statistics["objective/kl_k3"] < -1e-6,
             "clipped_often": statistics["policy/clip_fraction"] > 0.5,
             "values_explain_nothing": self._worse_than_constant >= _PATIENCE,
@@ -58,3 +65,8 @@ class Health:
         causes = sorted(cause for cause, off in signs.items() if off)
         self.seen.update(causes)
         return causes
+
+    def _count_bad_values(self, explained: float) -> None:
+        """Count the steps in a row with values worse than a constant; a step without the measurement counts neither."""
+        if not math.isnan(explained):
+            self._worse_than_constant = self._worse_than_constant + 1 if explained < 0 else 0

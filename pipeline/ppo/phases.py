@@ -7,11 +7,14 @@ from typing import Any, Protocol
 
 import torch
 
+from pipeline.policy.types import Policy
+
 
 class Timed(Protocol):
-    """Something that keeps the seconds of its phases."""
+    """Something with a policy that keeps the seconds of its phases."""
 
     seconds: dict[str, float]
+    policy: Policy
 
 
 def phase(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,12 +23,11 @@ def phase(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def timed(self: Timed, *arguments: Any, **keywords: Any) -> Any:
         started = time.perf_counter()
-        try:
-            return function(self, *arguments, **keywords)
-        finally:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()  # kernels run on after the call that started them has returned
-            elapsed = time.perf_counter() - started
-            self.seconds[function.__name__] = self.seconds.get(function.__name__, 0.0) + elapsed
+        result = function(self, *arguments, **keywords)
+        if self.policy.device.type == "cuda":
+            torch.cuda.synchronize(self.policy.device)  # kernels run on after the call that started them has returned
+        elapsed = time.perf_counter() - started
+        self.seconds[function.__name__] = self.seconds.get(function.__name__, 0.0) + elapsed
+        return result
 
     return timed

@@ -16,7 +16,7 @@ from pipeline.ppo.trainer import PPOTrainer, Score
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Training(NamedTuple):
+class Trained(NamedTuple):
     """curves: one row of statistics a step, with `step` from 1. health: cause -> number of steps that had it."""
 
     curves: list[dict[str, float]]
@@ -31,7 +31,7 @@ def train(
     reward: RewardSection,
     seed: int,
     report: Report,
-) -> Training:
+) -> Trained:
     """Train the policy in place and tell how it went.
 
     `report` is called with every step and its statistics, and with seconds and tokens a second, which stay out of
@@ -57,7 +57,7 @@ def train(
         warned = set(causes)  # what lasts is told once
         bar.set_postfix(score=f"{statistics['objective/score']:.3f}", kl=f"{statistics['objective/kl']:.2f}")
         curves.append({"step": step, **statistics})
-    return Training(curves, dict(trainer.health.seen))
+    return Trained(curves, dict(trainer.health.seen))
 
 
 def _speed(trainer: PPOTrainer, statistics: Mapping[str, float]) -> dict[str, float]:

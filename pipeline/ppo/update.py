@@ -27,7 +27,7 @@ class Updater:
                 {"params": parameters["adapter"], "lr": ppo.learning_rate},
                 {"params": parameters["value_head"], "lr": ppo.value_learning_rate},
             ],
-            weight_decay=0.0,
+            weight_decay=0.0,  # epsilon is torch's 1e-8; openai/baselines ppo2 has 1e-5 (Huang et al. 2022, detail 3)
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._learning_rate_factor)
 
@@ -40,8 +40,8 @@ class Updater:
     def optimise(self, rollout: Rollout) -> dict[str, float]:
         """Take `epochs` passes of minibatches over the rollout and return the mean of what they report.
 
-        Stops before the update whose approx_kl is above max_approx_kl (OpenAI Spinning Up; Stable-Baselines3's
-        target_kl, without its factor 1.5). Raises NotFiniteError for a loss or gradient that is no number.
+        Stops before the update whose approx_kl is above max_approx_kl (target_kl of OpenAI Spinning Up and
+        Stable-Baselines3, without their factor 1.5). Raises NotFiniteError for a loss or gradient that is no number.
         """
         reports: list[dict[str, float]] = []
         updates = 0
@@ -71,7 +71,7 @@ class Updater:
         for part in self._micro_batches(rollout, indices):
             share = (rollout.mask[part].sum() / tokens).item()
             for key, value in self._accumulate(rollout, part, share).items():
-                report[key] = max(report.get(key, 0.0), value) if key in _LARGEST else report.get(key, 0.0) + value
+                report[key] = _largest(report.get(key, 0.0), value) if key in _LARGEST else report.get(key, 0.0) + value
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.ppo.max_grad_norm)
         report["policy/grad_norm"] = norm.item()
         if not all(math.isfinite(value) for value in report.values()):
@@ -102,7 +102,12 @@ class Updater:
         }
 
     def _learning_rate_factor(self, step: int) -> float:
-        """Rise over warmup_steps, then fall linearly towards zero after the last step (openai/lm-human-preferences)."""
+        """Rise over warmup_steps, then fall linearly towards zero after the last step (openai/baselines ppo2)."""
         if step < self.ppo.warmup_steps:
             return (step + 1) / (self.ppo.warmup_steps + 1)
         return (self.ppo.steps - step) / max(1, self.ppo.steps - self.ppo.warmup_steps)
+
+
+def _largest(one: float, other: float) -> float:
+    """Return the larger number, or NaN where one is no number: `max` would drop it."""
+    return math.nan if math.isnan(one) or math.isnan(other) else max(one, other)

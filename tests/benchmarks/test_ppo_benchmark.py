@@ -52,13 +52,26 @@ def test_the_reward_at_the_end_is_that_of_the_last_third():
     assert ppo.late_scores({"steps": steps}) == [0.6, 0.9]
 
 
-def test_the_rewards_are_compared_prompt_by_prompt():
-    ours = run("ours", 1, 1.0, 1.0) | {"steps": [{"scores": [0.1, 0.9, 0.5]}]}
-    trl = run("trl", 1, 1.0, 1.0) | {"steps": [{"scores": [0.0, 0.8, 0.4]}]}
-    found = ppo.rewards([ours, trl])
+def ends(system, *means):
+    """Return runs that end with these mean scores, however they vary between prompts."""
+    return [
+        run(system, number, 1.0, 1.0) | {"steps": [{"scores": [m - 0.4, m + 0.4]}]} for number, m in enumerate(means)
+    ]
+
+
+def test_the_rewards_are_compared_run_by_run():
+    found = ppo.rewards([*ends("ours", 0.5, 0.7, 0.9), *ends("trl", 0.4, 0.6, 0.8)])
     assert found["difference"] == pytest.approx(0.1)
-    assert found["standard_error"] == pytest.approx(0, abs=1e-9), "what differs between prompts is no noise"
-    assert "+0.100 to +0.100" in ppo.described(found)
+    assert (found["low"], found["high"]) == pytest.approx((0.1, 0.1)), "what differs between prompts is no noise"
+    spread = ppo.rewards([*ends("ours", 0.5, 0.9), *ends("trl", 0.4, 0.6)])
+    # two differences, .1 and .3: Student's quantile with one degree of freedom is 12.706
+    assert spread["high"] - spread["difference"] == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert "+0.200, 95 % interval over repetitions -1.071 to +1.471" in ppo.described(spread)
+
+
+def test_one_repetition_gives_no_interval():
+    found = ppo.rewards([*ends("ours", 0.5), *ends("trl", 0.4)])
+    assert found["low"] is None and "no interval" in ppo.described(found)
 
 
 def test_the_table_says_what_was_not_measured_instead_of_zero():

@@ -24,9 +24,10 @@ def gemma(cap):
     return make_policy("causal", model.eval().requires_grad_(False), tiny_llama.tokenizer())
 
 
-def test_soft_capped_logits_are_refused():
+@pytest.mark.parametrize("cap", [1.0, 30.0])
+def test_soft_capped_logits_are_refused(cap):
     with pytest.raises(UserError, match="model.source: Gemma2ForCausalLM changes its logits after the output layer"):
-        gemma(cap=1.0)
+        gemma(cap)
 
 
 def test_the_same_model_without_capping_is_a_policy():
