@@ -5,6 +5,12 @@
 EXPERIMENT ?= smollm2-rtp
 PYTHON ?= python3.11
 PORT ?= 5000
+SEED ?= 0
+A ?= HEAD
+B ?=
+METHOD ?=
+PLOTS ?= show
+REPORT = reports/$(EXPERIMENT)/index.html
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,7 +28,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo ui track test test-slow check format clean bench-ppo bench-sampling lock
+.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export ui track test test-slow \
+  check format clean bench-ppo bench-sampling bench-statistics lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -44,11 +51,13 @@ $(STAMP):
 repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its comparison table
 	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
 	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
+	@$(MAKE) --no-print-directory $(REPORT)
 	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
 
 # `dvc repro` runs one stage at a time. `repro -s` checks nothing upstream: that comes first, and a full repro last.
 train: train-sft train-ppo train-dpo ## the same with the three trainings at once: make train -j3
 	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
+	@$(MAKE) --no-print-directory $(REPORT)
 	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
 
 train-upstream: $(STAMP)
@@ -60,10 +69,27 @@ train-sft train-ppo train-dpo: train-%: train-upstream
 	entries=$$($(BIN)/python -m pipeline.roster entries train_$* $(EXPERIMENT)); \
 	  OMP_WAIT_POLICY=passive $(BIN)/dvc --wait-for-lock repro -s $$entries
 
+report: $(STAMP) ## write reports/EXPERIMENT/index.html and its figures anew from what is on disk
+	$(BIN)/python -m pipeline.report $(EXPERIMENT)
+
+# The evaluate stage writes it too; where its result came from DVC's cache, nothing has.
+$(REPORT): metrics/$(EXPERIMENT)/evaluation.json | $(STAMP)
+	$(BIN)/python -m pipeline.report $(EXPERIMENT)
+
+plots: $(STAMP) ## draw DVC's plots as one page that works offline: make plots [PLOTS="diff HEAD~1"]
+	$(BIN)/python -m pipeline.report.dvc_plots $(PLOTS)
+
+diff: $(STAMP) ## what changed between two commits, and what of it beyond noise: make diff A=HEAD~1 [B=...] [FORMAT=--markdown]
+	@$(BIN)/python -m pipeline.diff $(A) $(B) $(FORMAT)
+
+export: $(STAMP) ## write a policy as one merged Hugging Face folder: make export METHOD=sft [SEED=0]
+	$(BIN)/python -m pipeline.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
+
 ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI names a server: open it in a browser"; exit;; esac; \
 	export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false; \
 	$(BIN)/python -m pipeline.track; \
+	echo "runs: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"; \
 	exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
 	  --default-artifact-root "file://$(CURDIR)/mlartifacts" --no-serve-artifacts
@@ -94,6 +120,9 @@ bench-ppo: $(STAMP) $(TRL_STAMP) ## measure our PPO against TRL 1.9.2's, in an e
 
 bench-sampling: $(STAMP) ## measure our sampler against model.generate
 	$(BIN)/python -m benchmarks.sampling
+
+bench-statistics: $(STAMP) ## measure the bootstrap: 10,000 resamples of 4 policies x 200 prompts x 25 samples
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.statistics
 
 $(TRL_STAMP): | $(STAMP)
 	$(PYTHON) -m venv --clear .venv-trl

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 EXPERIMENT = "smollm2-rtp"
 REFERENCE_SEED = 0  # whose base and manifest are read; the seed of a run is its repetition
-SECTIONS = ("model", "lora", "scorers", "reward", "ppo")
+SECTIONS = ("model", "lora", "reward", "ppo")
 PROMPT_TOKENS = 24
 ROLLOUT = 16
 REMEDY = f"run `dvc repro reference@{EXPERIMENT}-{REFERENCE_SEED}`"
@@ -107,10 +107,10 @@ class RewardScorer:
     """The default experiment's reward scorer, the same function on both sides; it keeps the scores that it gave."""
 
     def __init__(self) -> None:
-        from pipeline.scorers import load_scorer
+        from pipeline.scorers import load_reward_scorer
 
         settings = load(EXPERIMENT, SECTIONS)
-        self._scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], EXPERIMENT)
+        self._scorer = load_reward_scorer(settings.reward, EXPERIMENT)
         self._reward = settings.reward
         self._given: list[float] = []
 

@@ -32,6 +32,11 @@ def scorers(experiment: str) -> Path:
     return Path("models") / experiment / "scorers"
 
 
+def reward(experiment: str) -> Path:
+    """Return the folder of the reward scorer's downloaded files; it holds at least a manifest."""
+    return Path("models") / experiment / "reward"
+
+
 def judge(experiment: str) -> Path:
     """Return the folder of the held-out judge: its card and, where it was fitted here, its head."""
     return Path("models") / experiment / "judge"
@@ -57,6 +62,11 @@ def completions(experiment: str, seed: int, policy: str) -> Path:
     return Path("completions") / experiment / str(seed) / f"{policy}.jsonl"
 
 
+def probes(experiment: str, seed: int, policy: str) -> Path:
+    """Return the JSONL of one policy's log-likelihoods of given texts."""
+    return Path("probes") / experiment / str(seed) / f"{policy}.jsonl"
+
+
 def scores(experiment: str, seed: int, policy: str) -> Path:
     """Return the JSONL of every judge's score of every completion of one policy."""
     return Path("scores") / experiment / str(seed) / f"{policy}.jsonl"
@@ -76,6 +86,21 @@ def curves(experiment: str, seed: int, method: str) -> Path:
 def evaluation_plot(experiment: str) -> Path:
     """Return the CSV of every judged quantity with its interval, one row per policy and judge."""
     return Path("plots") / experiment / "evaluation.csv"
+
+
+def plot(experiment: str, name: str) -> Path:
+    """Return the CSV of one figure of the evaluation."""
+    return Path("plots") / experiment / f"{name}.csv"
+
+
+def report(experiment: str) -> Path:
+    """Return the folder of the report: a projection of what is on disk, and no output of DVC."""
+    return Path("reports") / experiment
+
+
+def exported(experiment: str, seed: int, method: str) -> Path:
+    """Return the folder of a policy as one merged checkpoint."""
+    return Path("exports") / experiment / str(seed) / method
 
 
 def checkpoints(experiment: str, seed: int, method: str) -> Path:

@@ -1,42 +1,20 @@
-"""L1: the only file that imports mlflow. An MLflow run is a projection of what a stage execution left on disk.
+"""L1: the MLflow run of a stage execution: a projection of what it left on disk, through `tracking_store`.
 
 Nothing here can change an output, and no failure here ends a stage that has begun: what MLflow misses, `make track`
 rebuilds from disk. `TRACKING=off` switches tracking off; mlflow is then not even imported.
 """
 
-import json
-import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline import projection, tracking_uri
 from pipeline.errors import UserError
-from pipeline.projection import Execution, History, Projection, provenance
-from pipeline.tracking_run import LiveRun, NullRun, Point, Run
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from pipeline.projection import Execution
+from pipeline.tracking_run import NullRun, Run
+from pipeline.tracking_store import Store
 
 __all__ = ["NullRun", "Run", "Store", "start", "switched_on"]
-
-logger = logging.getLogger(__name__)
-
-DEFAULTS = {  # what the user has set stays
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 block a stage for four minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
-# The first question to a server is harmless to repeat, and must not keep the user waiting.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
-MAX_METRICS = 1000  # MLflow's limits for one batch
-MAX_PARAMS = 100
-COMPLETIONS = "completions.json"
 
 
 @contextmanager
@@ -69,198 +47,3 @@ def switched_on() -> bool:
     if value not in ("on", "off"):
         raise UserError(f"TRACKING: expected on or off in the environment, got {value!r}")
     return value == "on"
-
-
-class Store:
-    """An MLflow store that answered, and in it the MLflow experiment named after ours."""
-
-    def __init__(self, client: "MlflowClient", uri: str, experiment_id: str) -> None:
-        self.client = client
-        self.uri = uri
-        self.experiment_id = experiment_id
-
-    @classmethod
-    def open(cls, experiment: str) -> "Store":
-        """Connect, make the MLflow experiment where it is missing, and close runs whose process is gone.
-
-        Raises UserError naming the URI, without passwords, when the store does not answer within seconds.
-        """
-        uri = tracking_uri.tracking_uri()
-        with tracking_uri.refusal(uri), tracking_uri.reachable(uri):
-            with tracking_uri.environment(IMPATIENT):
-                client = _client(uri)
-                found = client.get_experiment_by_name(experiment)
-            _set_defaults()
-            store = cls(client, uri, found.experiment_id if found else _new_experiment(client, uri, experiment))
-            store._close_dead_runs()
-        return store
-
-    def begin(self, execution: Execution, params: Mapping[str, Any]) -> LiveRun:
-        """Begin the run of a stage that is about to work; raise UserError when the store refuses it."""
-        with tracking_uri.refusal(self.uri):
-            run_id = self._create(execution, params, provenance.git_tags())
-        return LiveRun(self, run_id, lambda: self._complete(run_id, execution))
-
-    def ensure(self, execution: Execution) -> tuple[str, str]:
-        """Find or rebuild the finished run of what is on disk; return its id and, in words, what was done.
-
-        A run that was found gets what it lacks, such as an adapter that was pulled since.
-        """
-        record = provenance.recorded(execution.lock_entry)
-        projected = projection.describe(execution, record)
-        note = f" ({projected.note})" if projected.note else ""
-        run_id = self._find(projected)
-        if run_id:
-            added = self.add(run_id, projected)
-            return run_id, (f"{', '.join(added)} attached" if added else "present") + note
-        params = provenance.recorded_params(execution.stage, execution.experiment, record)
-        run_id = self._create(execution, params, provenance.git_tags(execution.results) | {"rebuilt": "true"})
-        self.add(run_id, projected)
-        self.end(run_id, "FINISHED")
-        return run_id, f"rebuilt{note}"
-
-    def add(self, run_id: str, projected: Projection) -> list[str]:
-        """Log what a run lacks of its projection, and nothing twice; return the names of what was added."""
-        run = self.client.get_run(run_id)
-        for key, value in projected.tags.items():
-            if run.data.tags.get(key) != value:
-                self.client.set_tag(run_id, key, value)
-        known = {item.dataset.name for item in run.inputs.dataset_inputs} if run.inputs else set()
-        added = {
-            "metrics": self._add_metrics(run_id, projected.metrics),
-            "inputs": self._add_inputs(run_id, {k: v for k, v in projected.inputs.items() if k not in known}),
-        }
-        for folder, files in projected.files.items():
-            added[folder] = self._add_files(run_id, folder, files)
-        if projected.execution.stage == "evaluate":
-            added["completions"] = self._add_completions(run_id, projected.execution.experiment)
-            self._land(projected.execution.experiment)
-        return [name for name, happened in added.items() if happened]
-
-    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
-        """Log any number of points in batches that MLflow accepts."""
-        from mlflow.entities import Metric
-
-        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
-        for first in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS], synchronous=True)
-
-    def end(self, run_id: str, status: str) -> None:
-        """Close a run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(run_id, status)
-
-    def _complete(self, run_id: str, execution: Execution) -> None:
-        projected = projection.describe(execution)
-        if projected.note:
-            logger.warning("tracking: %s: %s", execution.lock_entry, projected.note)
-        self.add(run_id, projected)
-
-    def _create(self, execution: Execution, params: Mapping[str, Any], git: Mapping[str, str]) -> str:
-        from mlflow.entities import Param
-
-        axes = {"stage": execution.stage, "method": execution.method, "seed": execution.seed}
-        tags = {key: str(value) for key, value in axes.items() if value is not None}
-        tags |= {**git, **provenance.lock_digest(), **provenance.process_tags()}
-        tags |= {"mlflow.source.name": f"stages.{execution.stage}", "mlflow.source.type": "LOCAL"}
-        if "git.commit" in git:
-            tags["mlflow.source.git.commit"] = git["git.commit"]
-        run_id = str(self.client.create_run(self.experiment_id, run_name=execution.run_name, tags=tags).info.run_id)
-        shown = [Param(name, text) for name, text in projection.shown_params(params).items()]
-        for first in range(0, len(shown), MAX_PARAMS):
-            self.client.log_batch(run_id, params=shown[first : first + MAX_PARAMS], synchronous=True)
-        return run_id
-
-    def _find(self, projected: Projection) -> str | None:
-        """Return the newest finished run of the same stage and seed with the same fingerprint."""
-        if "fingerprint" not in projected.tags:
-            return None
-        execution = projected.execution
-        wanted = {"stage": execution.stage, "fingerprint": projected.tags["fingerprint"]}
-        if execution.seed is not None:
-            wanted["seed"] = str(execution.seed)
-        found = self._search("FINISHED", wanted)
-        return str(found[0].info.run_id) if found else None
-
-    def _search(self, status: str, tags: Mapping[str, str]) -> list[Any]:
-        conditions = [f"attributes.status = '{status}'", *(f"tags.{key} = '{value}'" for key, value in tags.items())]
-        return list(self.client.search_runs([self.experiment_id], " and ".join(conditions)))
-
-    def _close_dead_runs(self) -> None:
-        for run in self._search("RUNNING", {"host": provenance.process_tags()["host"]}):
-            if not provenance.is_alive(run.data.tags, run.info.start_time / 1000):
-                self.end(run.info.run_id, "KILLED")
-
-    def _add_metrics(self, run_id: str, wanted: History) -> bool:
-        latest = self.client.get_run(run_id).data.metrics
-        now = int(time.time() * 1000)
-        lacking: list[Point] = []
-        for name, values in wanted.items():
-            there: set[int] = set()
-            if name in latest and len(values) > 1:
-                there = {point.step for point in self.client.get_metric_history(run_id, name)}
-            elif name in latest and latest[name] in values.values():
-                there = set(values)
-            lacking += [Point(name, value, now, step) for step, value in values.items() if step not in there]
-        self.log_points(run_id, lacking)
-        return bool(lacking)
-
-    def _add_inputs(self, run_id: str, digests: Mapping[str, str]) -> bool:
-        from mlflow.entities import Dataset, DatasetInput
-
-        inputs = [
-            DatasetInput(Dataset(name, digest, "local", json.dumps({"uri": name}))) for name, digest in digests.items()
-        ]
-        if inputs:
-            self.client.log_inputs(run_id, inputs)
-        return bool(inputs)
-
-    def _add_files(self, run_id: str, folder: str, files: Sequence[Path]) -> bool:
-        there = {item.path: item.file_size for item in self.client.list_artifacts(run_id, folder)}
-        lacking = [path for path in files if there.get(f"{folder}/{path.name}") != path.stat().st_size]
-        for path in lacking:
-            self.client.log_artifact(run_id, str(path), folder)
-        return bool(lacking)
-
-    def _add_completions(self, run_id: str, experiment: str) -> bool:
-        """Log the table of completions, once: logging it again would append it to itself."""
-        if COMPLETIONS in {item.path for item in self.client.list_artifacts(run_id)}:
-            return False
-        table = projection.completions_table(experiment)
-        if table is not None:
-            self.client.log_table(run_id, table, COMPLETIONS)
-        return table is not None
-
-    def _land(self, experiment: str) -> None:
-        """Log each policy's numbers in the run that made the policy, which is rebuilt where there is none."""
-        for landing in projection.landings(experiment):
-            if absent := projection.missing_results(landing.execution):
-                logger.warning("tracking: no run of %s: %s is not on disk", landing.execution.lock_entry, absent[0])
-                continue
-            run_id, _ = self.ensure(landing.execution)
-            self._add_metrics(run_id, {name: {0: value} for name, value in landing.metrics.items()})
-
-
-def _client(uri: str) -> "MlflowClient":
-    _set_defaults()  # some are read by the import
-    from mlflow import MlflowClient
-
-    for noisy in ("mlflow", "alembic", "urllib3"):  # their news of migrations and retries is told in one line of ours
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    return MlflowClient(tracking_uri=uri)
-
-
-def _set_defaults() -> None:
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-
-
-def _new_experiment(client: "MlflowClient", uri: str, experiment: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(client.create_experiment(experiment, tracking_uri.artifact_location(uri, experiment)))
-    except MlflowException:  # another stage was quicker on the same server
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise
-        return str(found.experiment_id)

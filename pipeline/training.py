@@ -13,7 +13,7 @@ from pipeline.policy import Policy, Prompt, make_policy
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.records import write_csv, write_json
-from pipeline.scorers import Scorer, load_scorer
+from pipeline.scorers import Scorer, load_reward_scorer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
     model = models.new_policy_model(experiment, seed, settings.model, settings.lora)
     tokenizer = models.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], experiment)
+    scorer = load_reward_scorer(settings.reward, experiment)
     return Training(method, experiment, seed, model, tokenizer, policy, scorer, settings)
 
 

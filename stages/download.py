@@ -5,22 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.config.sections import Source
+from pipeline.config.sections import Scorer, Source
 from pipeline.records import write_json
 from pipeline.sources import fetch
 from pipeline.sources.checkpoint import import_checkpoint
 from pipeline.sources.folders import replacing_folder
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("model", "data", "scorers")
+SECTIONS = ("model", "data", "reward", "scorers")
 
 
 def main(stage: Stage) -> None:
-    """Write the three output folders; each always exists, if only with its manifest."""
-    scorers = {name: scorer.source for name, scorer in stage.settings.scorers.items() if hasattr(scorer, "source")}
-    fetch_all("data.sources", stage.settings.data.sources, paths.raw(stage.experiment))
-    fetch_all("scorers", scorers, paths.scorers(stage.experiment))
-    fetch_base_model(stage.settings.model.source, paths.base_model(stage.experiment))
+    """Write the four output folders; each always exists, if only with its manifest."""
+    settings = stage.settings
+    fetch_all("data.sources", settings.data.sources, paths.raw(stage.experiment))
+    fetch_all("scorers", sources_of(settings.scorers), paths.scorers(stage.experiment))
+    fetch_all("reward", sources_of({"scorer": settings.reward.scorer}), paths.reward(stage.experiment))
+    fetch_base_model(settings.model.source, paths.base_model(stage.experiment))
+
+
+def sources_of(scorers: Mapping[str, Scorer]) -> dict[str, Source]:
+    """Return the sources of those scorers that have files to fetch."""
+    return {name: scorer.source for name, scorer in scorers.items() if hasattr(scorer, "source")}
 
 
 def fetch_all(key: str, sources: Mapping[str, Source], target: Path) -> None:

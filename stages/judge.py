@@ -1,39 +1,70 @@
-"""Fit the held-out judge on labelled text, or pin a pretrained one; either way, write its card."""
+"""Fit the held-out judge on labelled text, or pin a pretrained one; measure every judge and write its card."""
 
 from typing import Any
 
 from pipeline import paths, records
+from pipeline.config import Settings
 from pipeline.config.sections import EmbeddingHeadScorer, JudgeFit
 from pipeline.data.readers import read_raw
 from pipeline.judge import card
-from pipeline.judge.fit import draw_samples, fit_heads
-from pipeline.scorers import load_scorer
-from pipeline.scorers.embedding_head import head_file, load_encoder
+from pipeline.judge.fit import Sample, draw_samples, fit_heads
+from pipeline.scorers import Scorer, load_judges
+from pipeline.scorers.embedding_head import head_file
+from pipeline.scorers.encoder import Encoder
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("judge", "scorers")
+SECTIONS = ("reward", "scorers", "identity", "judge", "score")
 
 
 def main(stage: Stage) -> None:
-    """Fit and measure, or pin, then write the card beside the head and as metrics."""
-    judge = stage.settings.judge
-    config = stage.settings.scorers[judge.scorer]
-    description = None if judge.fit is None else fit_head(stage.experiment, judge.scorer, config, judge.fit)
-    made = card.make_card(load_scorer(judge.scorer, config, stage.experiment), config.kind, description)
-    records.write_json(paths.judge(stage.experiment) / "card.json", made)
-    records.write_json(paths.metrics(stage.experiment, "judge"), made)
+    """Fit where there is a head to fit, then write the cards of score.judges beside it and as metrics."""
+    settings, judge = stage.settings, stage.settings.judge
+    samples: dict[str, Sample] = {}
+    fitted: dict[str, Any] = {}
+    if judge.fit is not None:
+        samples, fitted = fit_head(stage.experiment, judge.scorer, settings.scorers[judge.scorer], judge.fit)
+    judges = load_judges(settings.score.judges, settings.reward, settings.scorers, stage.experiment)
+    cards = {scorer.name: make_card(scorer, settings, samples, fitted) for scorer in judges}
+    records.write_json(paths.judge(stage.experiment) / "card.json", {"cards": cards})
+    records.write_json(paths.metrics(stage.experiment, "judge"), {"cards": cards})
 
 
-def fit_head(experiment: str, name: str, config: EmbeddingHeadScorer, fit: JudgeFit) -> dict[str, Any]:
-    """Write the head of the judge and return what is known of it; raise UserError when it flags harmless text."""
+def fit_head(
+    experiment: str, name: str, config: EmbeddingHeadScorer, fit: JudgeFit
+) -> tuple[dict[str, Sample], dict[str, Any]]:
+    """Write the head of the judge; return the labelled windows and what is known of the judge.
+
+    Raises UserError, and writes nothing, when the judge flags harmless text.
+    """
     raw = paths.raw(experiment)
     prompts = [row.prompt for row in read_raw(fit.excluded_dataset, raw)]
-    samples = draw_samples(fit, raw, prompts, load_encoder(name, config, experiment).encode)
+    encoder = Encoder(paths.scorers(experiment) / name, config.max_tokens)
+    samples = draw_samples(fit, raw, prompts, encoder.encode)
     heads = fit_heads(samples, fit)
-    description = card.describe_fit(samples, heads, fit)
-    card.check_false_positives(description, fit)
+    fitted = card.describe_fitted(samples, heads, fit)
+    card.check_false_positives(fitted, fit)
     heads[fit.held_out_source].save(head_file(experiment))
-    return description
+    return samples, fitted
+
+
+def make_card(scorer: Scorer, settings: Settings, samples: dict[str, Sample], fitted: dict[str, Any]) -> dict[str, Any]:
+    """Return one judge's card; without labelled text it has no figures but those on harmless identity sentences."""
+    reward, fit = settings.reward, settings.judge.fit
+    is_fitted = fit is not None and scorer.name == settings.judge.scorer
+    threshold = card.THRESHOLD if fit is None else fit.threshold
+    definition = reward.scorer if scorer.name == reward.name else settings.scorers[scorer.name]
+    known = {
+        "scorer": scorer.name,
+        "kind": definition.kind,
+        "status": "fitted" if is_fitted else "pinned",
+        "fingerprint": scorer.fingerprint,
+        "held_out": scorer.name != reward.name,
+        "threshold": threshold,
+        "identity": card.describe_identity(scorer, settings.identity, threshold),
+    }
+    if fit is None:
+        return known
+    return known | (fitted if is_fitted else card.describe_pinned(samples, scorer, fit))
 
 
 if __name__ == "__main__":

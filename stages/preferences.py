@@ -8,10 +8,10 @@ from pipeline.policy import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.preferences import on_policy_pairs
 from pipeline.records import write_json
-from pipeline.scorers import load_scorer
+from pipeline.scorers import load_reward_scorer
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("model", "scorers", "reward", "preferences")
+SECTIONS = ("model", "reward", "preferences")
 
 
 def main(stage: Stage) -> None:
@@ -20,7 +20,7 @@ def main(stage: Stage) -> None:
     tokenizer = load_tokenizer(stage.experiment)
     model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], stage.experiment)
+    scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "train")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
     pairs, counts = on_policy_pairs(policy, prompts, scorer, settings.preferences, stage.seed)

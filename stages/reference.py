@@ -7,10 +7,10 @@ from pipeline.policy import make_policy
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.records import write_json
-from pipeline.scorers import load_scorer
+from pipeline.scorers import load_reward_scorer
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("model", "scorers", "reward", "dev", "reference")
+SECTIONS = ("model", "reward", "dev", "reference")
 
 
 def main(stage: Stage) -> None:
@@ -20,7 +20,7 @@ def main(stage: Stage) -> None:
     tokenizer = load_tokenizer(stage.experiment)
     model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    scorer = load_scorer(settings.reward.scorer, settings.scorers[settings.reward.scorer], stage.experiment)
+    scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "dev")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
     dev = dev_check(policy, prompts, scorer, settings.dev)

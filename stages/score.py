@@ -4,18 +4,18 @@ from pipeline import paths
 from pipeline.evaluation.rows import Completion, read
 from pipeline.evaluation.scoring import score_completions
 from pipeline.records import write_jsonl
-from pipeline.scorers import load_scorer
+from pipeline.scorers import load_judges
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("score", "scorers")
+SECTIONS = ("reward", "scorers", "score")
 
 
 def main(stage: Stage) -> None:
     """Write one row a judge and completion; nothing when a judge could not score too many."""
     place = (stage.experiment, stage.seed, stage.policy)
     completions = read(paths.completions(*place), Completion)
-    scorers, score = stage.settings.scorers, stage.settings.score
-    judges = [load_scorer(name, scorers[name], stage.experiment) for name in score.judges]
+    settings, score = stage.settings, stage.settings.score
+    judges = load_judges(score.judges, settings.reward, settings.scorers, stage.experiment)
     write_jsonl(paths.scores(*place), score_completions(completions, judges, score.max_missing_rate))
 
 

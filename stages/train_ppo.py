@@ -5,7 +5,7 @@ from pipeline.errors import NotFiniteError
 from pipeline.stage import Stage, run_stage
 from pipeline.training import keep_last_good, prepare, save
 
-SECTIONS = ("model", "lora", "scorers", "reward", "dev", "ppo")
+SECTIONS = ("model", "lora", "reward", "dev", "ppo")
 
 
 def main(stage: Stage) -> None:

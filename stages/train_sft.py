@@ -5,7 +5,7 @@ from pipeline.pairs import read_pairs
 from pipeline.stage import Stage, run_stage
 from pipeline.training import prepare, save
 
-SECTIONS = ("model", "lora", "scorers", "reward", "dev", "sft")
+SECTIONS = ("model", "lora", "reward", "dev", "sft")
 
 
 def main(stage: Stage) -> None:

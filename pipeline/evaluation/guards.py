@@ -1,4 +1,4 @@
-"""What a policy paid for being less toxic: fluency, diversity, length and distance from the reference.
+"""What a policy paid for being less toxic: fluency, diversity, length, distance from the reference, erasure.
 
 Shapes: P prompts, S seeds, K samples. A completion that a measure does not apply to (no analysis, too short) is NaN
 there and takes no part. Token counts and n-grams leave EOS out; perplexity and KL include it where it was emitted.
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline import identity
 from pipeline.evaluation import ngrams, statistics
 from pipeline.evaluation.ngrams import NgramCounts
 from pipeline.evaluation.rows import Completion
-from pipeline.evaluation.statistics import Array, Interval
+from pipeline.evaluation.statistics import Array
 
 DISTINCT_ORDERS = (1, 2, 3)
+RougeL = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Measures:
     perplexity: Array
     kl: Array
     analyzed_tokens: Array
+    mentions: Array
+    rouge_l: Array
     distinct: dict[int, NgramCounts]
 
     def of_seed(self, index: int) -> "Measures":
@@ -36,7 +40,13 @@ class Measures:
         return Measures(**arrays, distinct={n: counts.of_seed(index) for n, counts in self.distinct.items()})
 
 
-def measure(by_seed: Sequence[Sequence[Completion]], prompts: int) -> Measures:
+def measure(
+    by_seed: Sequence[Sequence[Completion]],
+    prompts: int,
+    terms: Sequence[str],
+    demonstrations: Mapping[str, str],
+    rouge_l: RougeL,
+) -> Measures:
     """Measure one policy's completions, given for each seed in the order of (prompt, sample).
 
     `repetition` is seq-rep-3: the share of a completion's 3-grams that repeat an earlier one (Welleck et al. 2020,
@@ -44,11 +54,12 @@ def measure(by_seed: Sequence[Sequence[Completion]], prompts: int) -> Measures:
     `kl` is the summed log-prob under the policy minus the reference, in nats: the k1 estimate of
     KL(policy || reference) on the policy's own samples. Where complete.top_p < 1 or temperature != 1 these come from
     another distribution than the log-probs, and it only approximates the KL; the evaluation's meta says so.
+    `mentions` tells whether a completion names a group of people (`terms`). `rouge_l` compares it to the demonstration
+    of its prompt id, where there is one.
     """
 
     def grid(value: Callable[[Completion], float | None]) -> Array:
-        columns = [[float("nan") if (x := value(row)) is None else x for row in rows] for rows in by_seed]
-        return np.array(columns, dtype=np.float64).reshape(len(by_seed), prompts, -1).transpose(1, 0, 2)
+        return _arranged([[value(row) for row in rows] for rows in by_seed], prompts)
 
     with np.errstate(over="ignore"):  # beyond exp(709) it is infinite, which is written as missing and fails the guard
         perplexity = np.exp(grid(_surprise))
@@ -61,8 +72,15 @@ def measure(by_seed: Sequence[Sequence[Completion]], prompts: int) -> Measures:
         perplexity=perplexity,
         kl=grid(lambda row: None if row.logprobs is None else row.logprobs.policy - row.logprobs.reference),
         analyzed_tokens=grid(lambda row: None if row.logprobs is None else len(row.token_ids)),
+        mentions=grid(lambda row: identity.mentions(row.completion, terms)),
+        rouge_l=_arranged([_overlaps(rows, demonstrations, rouge_l) for rows in by_seed], prompts),
         distinct={n: ngrams.count(texts, prompts, n) for n in DISTINCT_ORDERS},
     )
+
+
+def _arranged(by_seed: Sequence[Sequence[float | None]], prompts: int) -> Array:
+    columns = [[float("nan") if value is None else value for value in values] for values in by_seed]
+    return np.array(columns, dtype=np.float64).reshape(len(by_seed), prompts, -1).transpose(1, 0, 2)
 
 
 def _surprise(row: Completion) -> float | None:
@@ -72,6 +90,15 @@ def _surprise(row: Completion) -> float | None:
     return -row.logprobs.base / len(row.token_ids)
 
 
+def _overlaps(rows: Sequence[Completion], demonstrations: Mapping[str, str], rouge_l: RougeL) -> Sequence[float | None]:
+    shown = [row for row in rows if row.prompt_id in demonstrations]
+    if not shown:
+        return [None] * len(rows)
+    values = rouge_l([row.completion for row in shown], [demonstrations[row.prompt_id] for row in shown])
+    by_key = {row.key: value for row, value in zip(shown, values, strict=True)}
+    return [by_key.get(row.key) for row in rows]
+
+
 def values(measures: Measures) -> dict[str, float]:
     """Return every guard's value; pooled over seeds, except distinct-n, which is the mean over seeds."""
     tokens = np.nansum(measures.analyzed_tokens)
@@ -79,50 +106,20 @@ def values(measures: Measures) -> dict[str, float]:
     return {
         "perplexity_median": float(np.median(present)) if present.size else float("nan"),
         **{f"distinct_{n}": ngrams.distinct(counts) for n, counts in measures.distinct.items()},
-        "repetition": statistics.mean(measures.repetition),
-        "empty_rate": statistics.mean(measures.empty),
-        "length_mean": statistics.mean(measures.length),
-        "finished_rate": statistics.mean(measures.finished),
-        "kl": statistics.mean(measures.kl),
+        **{name: statistics.mean(values) for name, values in means(measures).items()},
         "kl_per_token": float(np.nansum(measures.kl) / tokens) if tokens else float("nan"),
     }
 
 
-def ratios(policy: Mapping[str, float], reference: Mapping[str, float]) -> dict[str, float]:
-    """Return median perplexity and distinct-2 of a policy divided by the reference's, from the `values` of both."""
-    return {
-        "perplexity_ratio": policy["perplexity_median"] / reference["perplexity_median"],
-        "distinct_2_ratio": policy["distinct_2"] / reference["distinct_2"],
+def means(measures: Measures) -> dict[str, Array]:
+    """Return the [P, S, K] arrays whose mean is a guard's value; ROUGE-L only where there is any."""
+    arrays = {
+        "repetition": measures.repetition,
+        "empty_rate": measures.empty,
+        "length_mean": measures.length,
+        "finished_rate": measures.finished,
+        "kl": measures.kl,
+        "identity_mention_rate": measures.mentions,
+        "rouge_l": measures.rouge_l,
     }
-
-
-def ratio_intervals(
-    policy: Measures, reference: Measures, medians: tuple[Array, Array], confidence: float
-) -> dict[str, Interval]:
-    """Return the `ratios` with their intervals, clustered by prompt.
-
-    `medians` are the `median_replicates` of both perplexities, policy first: a paired percentile bootstrap. Distinct-2
-    takes the jackknife over prompts, because a resample holds prompts twice and so repeats n-grams by construction.
-    """
-    value = ratios(values(policy), values(reference))
-    without = [ngrams.distinct_without_each_prompt(measures.distinct[2]) for measures in (policy, reference)]
-    return {
-        "perplexity_ratio": statistics.percentile_interval(
-            value["perplexity_ratio"], medians[0] / medians[1], confidence
-        ),
-        "distinct_2_ratio": statistics.jackknife_interval(
-            value["distinct_2_ratio"], without[0] / without[1], confidence
-        ),
-    }
-
-
-def failed(ratio: Mapping[str, float], max_perplexity_increase: float, max_distinct_2_decrease: float) -> str:
-    """Return the names of the guards that `ratio` (by the names of `ratios`) breaks, comma-separated; "" if none.
-
-    The estimate counts, not its interval. A ratio that is missing (NaN) breaks its guard.
-    """
-    kept = {
-        "perplexity_median": ratio["perplexity_ratio"] <= 1 + max_perplexity_increase,
-        "distinct_2": ratio["distinct_2_ratio"] >= 1 - max_distinct_2_decrease,
-    }
-    return ", ".join(name for name, holds in kept.items() if not holds)
+    return {name: array for name, array in arrays.items() if name != "rouge_l" or not np.isnan(array).all()}

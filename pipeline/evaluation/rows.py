@@ -1,4 +1,4 @@
-"""One line of completions/ and of scores/, checked strictly; keys that are not named here are left alone."""
+"""One line of completions/, scores/ and probes/, checked strictly; keys that are not named here are left alone."""
 
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -38,6 +38,7 @@ class Completion(_Sampled):
     """One completion of one prompt; `token_ids` end with EOS where the policy emitted it (`finished`)."""
 
     prompt: str
+    categories: list[str]
     completion: str
     token_ids: list[int]
     finished: bool
@@ -61,6 +62,21 @@ class Score(_Sampled):
     judge: str
     judge_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     toxicity: Annotated[float, Field(ge=0, le=1)] | None
+
+
+class Probe(_Row):
+    """One text that a policy was shown: the summed log-likelihood of its tokens, in nats.
+
+    `label` is the place of the right choice of its item; null where there is none or the file does not say.
+    """
+
+    probe: str
+    item: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    choice: Annotated[int, Field(ge=0)]
+    label: Annotated[int, Field(ge=0)] | None
+    tokens: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1)]
+    logprob: float
 
 
 def read(path: Path, model: type[Row]) -> list[Row]:

@@ -13,9 +13,11 @@ from rich.text import Text
 
 from pipeline import paths, records
 from pipeline.errors import UserError
-from pipeline.evaluation.report import REFERENCE, SCHEMA_VERSION
+from pipeline.evaluation.assemble import REFERENCE, SCHEMA_VERSION
 
 MISSING = "missing"
+NARROW_GUARDS = ("perplexity_median", "distinct_2")
+ONE_DIGIT = ("perplexity_median", "identity_perplexity", "length_mean")
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,24 @@ class Sheet:
 
 
 def sheets(evaluation: Mapping[str, Any], wide: bool) -> list[Sheet]:
-    """Return the toxicity sheet and the guards sheet, policies in the order of the roster.
+    """Return the sheets of toxicity, guards and differences, policies in the order of the roster.
 
-    `wide` gives every toxicity its interval; a terminal of 80 columns has room for those of the first two only.
+    `wide` gives every toxicity its interval and every guard its column; a terminal of 80 columns has no room for them.
     """
     meta = evaluation["meta"]
-    primary, reward = meta["primary_judge"], meta["reward_scorer"]
+    policies, baselines = meta["policies"], list(evaluation["baselines"])
     return [
         Sheet(
-            f"Toxicity by {primary}, lower is better",
-            ("policy", "toxicity", "minus reference", "exp.\nmax", "prob.", "by\nreward\nscorer"),
-            [_toxicity_row(policy, evaluation[policy]["judges"], primary, reward, wide) for policy in meta["policies"]],
+            f"Toxicity by {meta['primary_judge']}, lower is better",
+            ("policy", "toxicity", "minus reference", "p", "exp.\nmax", "by\nreward\nscorer"),
+            [_toxicity_row(evaluation, policy, wide) for policy in policies]
+            + [_baseline_row(evaluation, baseline, wide) for baseline in baselines],
         ),
+        Sheet("Guards, what it cost", *_guards_sheet(evaluation, wide)),
         Sheet(
-            "Guards, what it cost",
-            ("policy", "perplexity", "distinct-2", "empty", "length", "KL", "guards"),
-            [_guards_row(policy, evaluation[policy]) for policy in meta["policies"]],
+            f"Differences by {meta['primary_judge']}, first minus second",
+            ("policies", "difference", "p", "detectable"),
+            [_difference_row(evaluation, *pair) for pair in _pairs(evaluation)],
         ),
     ]
 
@@ -62,25 +66,37 @@ def heading(evaluation: Mapping[str, Any], experiment: str) -> str:
 def footnote(evaluation: Mapping[str, Any]) -> str:
     """Return what a reader must know to read the numbers."""
     meta = evaluation["meta"]
-    limits = meta["guard_limits"]
-    clusters = meta["bootstrap"].removeprefix("percentile, ")
     return (
-        f"[low, high]: {meta['confidence']:.0%} bootstrap interval, {clusters}. {meta['primary_judge']} is held out: "
-        f"no training saw its scores. The reward scorer, {meta['reward_scorer']}, is the training reward. minus "
-        "reference: paired by prompt. exp. max: mean over prompts of the most toxic of k completions; prob.: share of "
-        f"prompts with a completion at or above {meta['threshold']:g}; both grow with k. perplexity: median under the "
-        "base model. length: mean, in tokens. KL: to the reference, in nats a completion, approximate under nucleus "
-        f"sampling; like perplexity from {meta['analyzed_samples']} completions a prompt. In brackets: change from the "
-        f"reference; the guards allow perplexity {limits['max_perplexity_increase']:+.0%} and distinct-2 "
-        f"{-limits['max_distinct_2_decrease']:+.0%}."
+        f"[low, high]: {meta['confidence']:.0%} bootstrap interval, {meta['bootstrap']}. {meta['primary_judge']} is "
+        f"held out: no training saw its scores. The reward scorer, {meta['reward_scorer']}, is the training reward. "
+        "minus reference: paired by prompt. p: permutation test, Holm-corrected within a family of comparisons. "
+        "detectable: the smallest true difference found with a power of 80%. exp. max: mean over "
+        f"prompts of the most toxic of {meta['samples_per_prompt']} completions; it grows with their number. Baselines "
+        f"choose one of the reference's {meta['samples_per_prompt']} completions and train nothing: "
+        f"{_named_baselines(meta)}. perplexity: median under the base model. KL: to the reference, in nats a "
+        "completion, approximate under nucleus sampling; like perplexity from "
+        f"{meta['analyzed_samples']} completions a prompt. In brackets: change from the reference."
     )
+
+
+def conclusion(evaluation: Mapping[str, Any]) -> str:
+    """Return who is the champion, or that there is none, and why."""
+    champion = evaluation["champion"]
+    if champion["policy"] is None:
+        return f"No champion. {champion['reason']}"
+    return f"Champion: {champion['policy']}, {champion['reason']}. Rule: {champion['rule']}"
+
+
+def _named_baselines(meta: Mapping[str, Any]) -> str:
+    named = [f"{name} by {entry['scorer']}" for name, entry in meta["baselines"].items()]
+    return ", ".join(named) or "none"
 
 
 def comparison_table(evaluation: Mapping[str, Any], experiment: str) -> RenderableType:
     """Return heading, sheets and footnote for a rich console of any width from 80 columns."""
     parts: list[RenderableType] = [Text(heading(evaluation, experiment), style="bold")]
     parts += [_rich_table(sheet) for sheet in sheets(evaluation, wide=False)]
-    parts += [Text(), Text(footnote(evaluation), style="dim")]
+    parts += [Text(), Text(conclusion(evaluation), style="bold"), Text(), Text(footnote(evaluation), style="dim")]
     return Group(*parts)
 
 
@@ -91,39 +107,82 @@ def markdown(evaluation: Mapping[str, Any], experiment: str) -> str:
         header = tuple(name.replace("\n", " ") for name in sheet.header)
         lines = [header, ("---",) + ("---:",) * (len(sheet.header) - 1), *sheet.rows]
         parts.append(f"**{sheet.title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join([*parts, footnote(evaluation)])
+    return "\n\n".join([*parts, f"**{conclusion(evaluation)}**", footnote(evaluation)])
 
 
-def _toxicity_row(policy: str, judges: Mapping[str, Any], primary: str, reward: str, wide: bool) -> tuple[str, ...]:
-    held_out = judges[primary]
-    rewarding = judges.get(reward)
+def _toxicity_row(evaluation: Mapping[str, Any], policy: str, wide: bool) -> tuple[str, ...]:
+    meta, judges = evaluation["meta"], evaluation[policy]["judges"]
+    held_out, rewarding = judges[meta["primary_judge"]], judges.get(meta["reward_scorer"])
+    compared = evaluation["comparisons"].get(policy, {}).get(REFERENCE)
     return (
         policy,
         _interval(held_out["toxicity_mean"]),
-        "" if policy == REFERENCE else _interval(held_out["difference"]["toxicity_mean"], sign="+"),
+        _interval(compared["difference"], sign="+") if compared else "",
+        _p_value(compared["p_holm"]) if compared else "",
         _estimate(held_out["expected_max_toxicity"], wide),
-        _estimate(held_out["toxicity_probability"], wide),
         _estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
     )
 
 
-def _guards_row(policy: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
-    guards = entry["guards"]
-    names = entry["guards_failed"].replace("perplexity_median", "perplexity").replace("_", "-")
+def _baseline_row(evaluation: Mapping[str, Any], baseline: str, wide: bool) -> tuple[str, ...]:
+    meta, judges = evaluation["meta"], evaluation["baselines"][baseline]["judges"]
+    held_out, rewarding = judges[meta["primary_judge"]], judges.get(meta["reward_scorer"])
     return (
-        policy,
-        _number(guards["perplexity_median"], digits=1) + _change(guards.get("perplexity_ratio")),
-        _number(guards["distinct_2"]) + _change(guards.get("distinct_2_ratio")),
-        _number(guards["empty_rate"]),
-        _number(guards["length_mean"], digits=1),
-        _number(guards["kl"], digits=2),
-        "ok" if entry["guards_passed"] else f"failed: {names}",
+        baseline,
+        _interval(held_out["toxicity_mean"]),
+        _interval(held_out["difference"]["toxicity_mean"], sign="+"),
+        "",
+        "",
+        _estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
     )
 
 
-def _change(ratio: Mapping[str, float | None] | None) -> str:
-    """Return the change from the reference, which has none itself; a missing ratio is shown by its missing part."""
-    return "" if ratio is None or ratio["value"] is None else f" ({ratio['value'] - 1:+.1%})"
+def _guards_sheet(evaluation: Mapping[str, Any], wide: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    guards = list(evaluation["meta"]["guards"])
+    shown = guards if wide else [name for name in guards if name in NARROW_GUARDS]
+    header = ("policy", *(name.replace("_", " " if wide else "\n") for name in shown), "KL", "guards failed", "verdict")
+    rows = []
+    for policy in evaluation["meta"]["policies"]:
+        entry = evaluation[policy]
+        checks = entry.get("guard_checks", {})
+        values = [
+            _number(entry["guards"].get(name), 1 if name in ONE_DIGIT else 3) + _change(checks.get(name))
+            for name in shown
+        ]
+        failed = entry["guards_failed"].replace("_", " ") or ("none" if checks else "")
+        outcome = entry["verdict"]["outcome"] if "verdict" in entry else ""
+        rows.append((policy, *values, _number(entry["guards"]["kl"], digits=2), failed, outcome))
+    return header, rows
+
+
+def _pairs(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return every pair that is compared once, those with the reference left out: another sheet has them."""
+    compared = evaluation["comparisons"]
+    methods = [policy for policy in evaluation["meta"]["policies"] if policy in compared]
+    others = [*methods, *evaluation["baselines"]]
+    return [(first, second) for index, first in enumerate(methods) for second in others[index + 1 :]]
+
+
+def _difference_row(evaluation: Mapping[str, Any], first: str, second: str) -> tuple[str, ...]:
+    entry = evaluation["comparisons"][first][second]
+    names = f"{first} - {second}"
+    return (
+        names,
+        _interval(entry["difference"], sign="+"),
+        _p_value(entry["p_holm"]),
+        _number(entry["smallest_detectable"]),
+    )
+
+
+def _p_value(value: float | None) -> str:
+    return MISSING if value is None else "<.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _change(check: Mapping[str, Any] | None) -> str:
+    """Return the change from the reference, which has none itself; a missing change is shown by its missing part."""
+    if check is None or check["change"]["value"] is None:
+        return ""
+    return f" ({check['change']['value']:{'+.1%' if check['kind'] == 'relative' else '+.3f'}})"
 
 
 def _number(value: float | None, digits: int = 3, sign: str = "") -> str:

@@ -1,1 +1,1 @@
-"""L1: fitting the held-out judge and writing its card. Scoring with it is the scorers' business."""
+"""L1: fitting the held-out judge and measuring every judge for its card. Scoring is the scorers' business."""

@@ -26,8 +26,10 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Sample:
-    """The windows of one source: embeddings [N, D], which are in the test [N], of how many texts, how many excluded."""
+    """The windows [N] of one source, their embeddings [N, D], which are in the test [N], and of how many texts they
+    are, how many others being excluded."""
 
+    windows: list[str]
     embeddings: NDArray[np.float32]
     in_test: NDArray[np.bool_]
     texts: int
@@ -37,11 +39,6 @@ class Sample:
     def fitted(self) -> NDArray[np.float32]:
         """Return the embeddings that a fit may see."""
         return self.embeddings[~self.in_test]
-
-    @property
-    def tested(self) -> NDArray[np.float32]:
-        """Return the embeddings of texts that no fit sees."""
-        return self.embeddings[self.in_test]
 
 
 def draw_samples(fit: JudgeFit, raw: Path, prompts: Sequence[str], encode: Encode) -> dict[str, Sample]:
@@ -58,8 +55,8 @@ def draw_samples(fit: JudgeFit, raw: Path, prompts: Sequence[str], encode: Encod
     embeddings = encode([window.words for windows, *_ in cut.values() for window in windows])
     parts = np.split(embeddings, np.cumsum([len(windows) for windows, *_ in cut.values()])[:-1])
     return {
-        name: Sample(part, in_test, texts, excluded)
-        for (name, (_, in_test, texts, excluded)), part in zip(cut.items(), parts, strict=True)
+        name: Sample([window.words for window in windows], part, in_test, texts, excluded)
+        for (name, (windows, in_test, texts, excluded)), part in zip(cut.items(), parts, strict=True)
     }
 
 

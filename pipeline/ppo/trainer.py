@@ -116,7 +116,7 @@ class PPOTrainer:
         scores = [math.nan if value is None else self.reward.offset - self.reward.scale * value for value in found]
         if all(map(math.isnan, scores)):
             raise UserError(
-                f"ppo step {self.steps_done + 1}: the scorer {self.reward.scorer!r} could score none of "
+                f"ppo step {self.steps_done + 1}: the scorer {self.reward.name!r} could score none of "
                 f"{len(scores)} completions; check the scorer"
             )
         return torch.tensor(scores, device=self.policy.device)

@@ -5,11 +5,19 @@ that was there. Two things are not on disk and only the first run has them: when
 under `time/`.
 """
 
-from pipeline.projection.description import History, Projection, describe, missing_results, shown_params
+from pipeline.projection.description import (
+    ADAPTER_SUFFIXES,
+    History,
+    Projection,
+    describe,
+    missing_results,
+    shown_params,
+)
 from pipeline.projection.execution import Execution, executions
-from pipeline.projection.judged import completions_table, landings
+from pipeline.projection.judged import completions_table, landings, outcome
 
 __all__ = [
+    "ADAPTER_SUFFIXES",
     "Execution",
     "History",
     "Projection",
@@ -18,5 +26,6 @@ __all__ = [
     "executions",
     "landings",
     "missing_results",
+    "outcome",
     "shown_params",
 ]

@@ -21,6 +21,11 @@ History = dict[str, dict[int, float]]  # metric -> step -> value
 MAX_PARAM_LENGTH = 6000  # MLflow's limit
 # What a viewer may load without running code: a pickle is never logged.
 ADAPTER_SUFFIXES = {".safetensors", ".json"}
+# What of an evaluation belongs to no policy; the rest is shown in the run that made the policy (`judged.landings`).
+OF_NO_POLICY = ("baselines", "comparisons", "agreement")
+# Breakdowns of an evaluation and of judge cards: as metrics they would be hundreds of columns. They are in the file
+# itself, which is an artifact, and in the report.
+BREAKDOWNS = {"seeds", "categories", "emt_at_k", "at_k", "min", "max", "bins", "terms"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Projection:
     metrics: History
     inputs: dict[str, str]  # path -> MD5, as in dvc.lock
     files: dict[str, list[Path]]  # artifact folder -> files
+    report: Path | None = None  # the folder of an evaluation's report
     note: str = ""  # what on disk could not be shown, and the remedy
 
 
@@ -43,17 +49,22 @@ def describe(execution: Execution, record: Recorded | None = None) -> Projection
     """
     numbers = read_json(execution.metrics) if execution.metrics else {}
     curves = read_curves(execution.curves) if execution.curves else {}
-    final = {name: {0: value} for name, value in numeric_leaves(numbers).items()}
+    final = {name: {0: value} for name, value in shown_numbers(execution.stage, numbers).items()}
     # A final number never becomes a point of the curve of the same name.
     final = {f"final/{name}" if name in curves else name: points for name, points in final.items()}
     adapter = _adapter_digest(execution, numbers)
     files, note = _adapter_files(execution, adapter)
-    if execution.stage == "evaluate":
-        files["plots"] = [path for path in [paths.evaluation_plot(execution.experiment)] if path.exists()]
+    report = None
+    if execution.stage == "evaluate" and execution.metrics:
+        files = {
+            "metrics": [execution.metrics],
+            "plots": sorted(paths.evaluation_plot(execution.experiment).parent.glob("*.csv")),
+        }
+        report, note = _report(paths.report(execution.experiment), execution.metrics)
     tags = {"fingerprint": files_digest(Path(), execution.results)} if execution.results else {}
     if adapter:
         tags["adapter.fingerprint"] = adapter
-    return Projection(execution, tags, final | curves, _input_digests(execution, record), files, note)
+    return Projection(execution, tags, final | curves, _input_digests(execution, record), files, report, note)
 
 
 def shown_params(params: Mapping[str, Any]) -> dict[str, str]:
@@ -110,6 +121,19 @@ def read_curves(path: Path) -> History:
     return curves
 
 
+def shown_numbers(stage: str, numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a stage's metrics file that its own run shows as metrics."""
+    if stage == "evaluate":
+        numbers = {key: numbers[key] for key in OF_NO_POLICY if key in numbers}
+    return numeric_leaves(pruned(numbers) if stage in ("evaluate", "judge") else numbers)
+
+
+def pruned(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested mapping without the keys of `BREAKDOWNS`, at any depth."""
+    kept = {key: item for key, item in value.items() if key not in BREAKDOWNS}
+    return {key: pruned(item) if isinstance(item, Mapping) else item for key, item in kept.items()}
+
+
 def numeric_leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Return every number of a nested mapping under its slash-joined keys; texts, lists and missing values are none."""
     leaves: dict[str, float] = {}
@@ -148,6 +172,16 @@ def _adapter_files(execution: Execution, digest: str | None) -> tuple[dict[str, 
         if path.suffix in ADAPTER_SUFFIXES and path.is_file():
             files.setdefault((Path("adapter") / path.parent.relative_to(folder)).as_posix(), []).append(path)
     return files, ""
+
+
+def _report(folder: Path, evaluation: Path) -> tuple[Path | None, str]:
+    """Return the folder of the report, which is in neither DVC nor Git, unless it tells of an earlier evaluation."""
+    page = folder / "index.html"
+    if not page.exists():
+        return None, ""
+    if page.stat().st_mtime_ns < evaluation.stat().st_mtime_ns:
+        return None, f"{page} is older than {evaluation}: `make report`"
+    return folder, ""
 
 
 def _input_digests(execution: Execution, record: Recorded | None) -> dict[str, str]:

@@ -8,6 +8,21 @@ from pipeline.config import Roster
 
 TRAININGS = {"train_sft": "sft", "train_ppo": "ppo", "train_dpo": "dpo"}
 REFERENCE = "reference"
+# What a run's description begins with; `{policy}` is filled in.
+SENTENCES = {
+    "download": "Model, data and scorers from pinned sources, every file checked by its hash",
+    "format": "Raw rows to one schema, split by content into train, dev and eval prompts",
+    "judge": "A card for every judge: how well it tells toxic from harmless text",
+    "reference": "The policy that every training starts from and is compared to",
+    "preferences": "Chosen and rejected completions for SFT and DPO, ranked by the reward scorer",
+    "train_sft": "Supervised fine-tuning (SFT) on the chosen completions, with LoRA",
+    "train_ppo": "Proximal policy optimization (PPO) against the reward scorer, with LoRA",
+    "train_dpo": "Direct preference optimization (DPO) on chosen and rejected completions, with LoRA",
+    "complete": "Completions of the evaluation prompts by the policy {policy}",
+    "score": "Every judge's score of the completions of the policy {policy}",
+    "probe": "What the policy {policy} still knows, by likelihoods alone",
+    "evaluate": "The comparison of all policies: toxicity with intervals, guards, verdicts and the champion",
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +41,18 @@ class Execution:
 
     @property
     def run_name(self) -> str:
-        """Return the method of a training, else the stage with the policy it used."""
-        return TRAININGS.get(self.stage) or "-".join(filter(None, (self.stage, self.policy)))
+        """Return the method of a training, else the stage with the policy it used; seeds other than 0 are named.
+
+        The name depends on nothing but the execution, so that a run has the same one when it is rebuilt.
+        """
+        name = TRAININGS.get(self.stage) or "-".join(filter(None, (self.stage, self.policy)))
+        return f"{name}-seed-{self.seed}" if self.seed else name
+
+    @property
+    def sentence(self) -> str:
+        """Return in one sentence what it does, for whoever reads the run."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{SENTENCES[self.stage].format(policy=self.policy)} ({self.experiment}{seed})."
 
     @property
     def lock_entry(self) -> str:
@@ -88,9 +113,9 @@ class Execution:
             return in_git
         if self.adapter:
             return sorted(path for path in self.adapter.rglob("*") if path.is_file())
-        if self.stage in ("complete", "score") and self.seed is not None and self.policy:
-            place = paths.completions if self.stage == "complete" else paths.scores
-            return [place(self.experiment, self.seed, self.policy)]
+        places = {"complete": paths.completions, "probe": paths.probes, "score": paths.scores}
+        if self.stage in places and self.seed is not None and self.policy:
+            return [places[self.stage](self.experiment, self.seed, self.policy)]
         return []
 
 

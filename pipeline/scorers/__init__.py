@@ -1,17 +1,25 @@
 """L1: scorers. A scorer gives every text its toxicity in [0, 1]; a text that it cannot score is missing, never 0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.config.sections import EmbeddingHeadScorer, KeywordScorer, ProfanityCheckScorer
+from pipeline import paths
+from pipeline.config.sections import (
+    EmbeddingHeadScorer,
+    KeywordScorer,
+    ProfanityCheckScorer,
+    RewardSection,
+    WordListScorer,
+)
 from pipeline.config.sections import Scorer as ScorerConfig
 
 if TYPE_CHECKING:
     from pipeline.scorers.embedding_head import EmbeddingHead
-    from pipeline.scorers.keyword import Keyword
+    from pipeline.scorers.hits import HitScorer
     from pipeline.scorers.profanity_check import ProfanityCheck
 
-__all__ = ["Scorer", "load_scorer"]
+__all__ = ["Scorer", "load_judges", "load_reward_scorer", "load_scorer"]
 
 
 class Scorer(Protocol):
@@ -32,24 +40,58 @@ class Scorer(Protocol):
         """
 
 
-def load_scorer(name: str, config: ScorerConfig, experiment: str) -> Scorer:
-    """Load the scorer `name` of an experiment; raise UserError when its files are missing or not the pinned ones."""
+def load_reward_scorer(reward: RewardSection, experiment: str) -> Scorer:
+    """Load the scorer that trainings see, from its own folder: what the judges are and need does not matter to it.
+
+    Raises UserError when its files are missing or not the pinned ones.
+    """
+    return load_scorer(reward.name, reward.scorer, paths.reward(experiment) / "scorer", experiment)
+
+
+def load_judges(
+    names: Sequence[str], reward: RewardSection, scorers: Mapping[str, ScorerConfig], experiment: str
+) -> list[Scorer]:
+    """Load the scorers of these names in this order, the reward scorer where a name is its.
+
+    Raises UserError when files of one are missing or not the pinned ones.
+    """
+    return [
+        load_reward_scorer(reward, experiment)
+        if name == reward.name
+        else load_scorer(name, scorers[name], paths.scorers(experiment) / name, experiment)
+        for name in names
+    ]
+
+
+def load_scorer(name: str, config: ScorerConfig, folder: Path, experiment: str) -> Scorer:
+    """Load the scorer `name` whose downloaded files, where its kind has any, lie in `folder`.
+
+    Raises UserError when they are missing or not the pinned ones.
+    """
     match config:
         case KeywordScorer():
             return _keyword(name, config)
+        case WordListScorer():
+            return _word_list(name, config, folder)
         case ProfanityCheckScorer():
             return _profanity_check(name, config)
         case EmbeddingHeadScorer():
-            return _embedding_head(name, config, experiment)
+            return _embedding_head(name, config, folder, experiment)
 
 
 # Imported late: a stage with one scorer does not wait for the libraries of the others.
 
 
-def _keyword(name: str, config: KeywordScorer) -> "Keyword":
+def _keyword(name: str, config: KeywordScorer) -> "HitScorer":
     from pipeline.scorers import keyword
 
     return keyword.load(name, config)
+
+
+def _word_list(name: str, config: WordListScorer, folder: Path) -> "HitScorer":
+    from pipeline.scorers import word_list
+
+    return word_list.load(name, config, folder)
 
 
 def _profanity_check(name: str, config: ProfanityCheckScorer) -> "ProfanityCheck":
@@ -58,7 +100,7 @@ def _profanity_check(name: str, config: ProfanityCheckScorer) -> "ProfanityCheck
     return profanity_check.load(name, config)
 
 
-def _embedding_head(name: str, config: EmbeddingHeadScorer, experiment: str) -> "EmbeddingHead":
+def _embedding_head(name: str, config: EmbeddingHeadScorer, folder: Path, experiment: str) -> "EmbeddingHead":
     from pipeline.scorers import embedding_head
 
-    return embedding_head.load(name, config, experiment)
+    return embedding_head.load(name, config, folder, experiment)

@@ -38,15 +38,9 @@ def head_file(experiment: str) -> Path:
     return paths.judge(experiment) / "head.safetensors"
 
 
-def load_encoder(name: str, config: EmbeddingHeadScorer, experiment: str) -> Encoder:
-    """Load the downloaded encoder alone, without the head; raise UserError when it is no such checkpoint."""
-    return Encoder(paths.scorers(experiment) / name, config.max_tokens)
-
-
-def load(name: str, config: EmbeddingHeadScorer, experiment: str) -> EmbeddingHead:
-    """Load the downloaded encoder and the fitted head; raise UserError when either is missing or does not fit."""
-    folder = paths.scorers(experiment) / name
-    encoder = load_encoder(name, config, experiment)
+def load(name: str, config: EmbeddingHeadScorer, folder: Path, experiment: str) -> EmbeddingHead:
+    """Load the encoder in `folder` and the fitted head; raise UserError when either is missing or does not fit."""
+    encoder = Encoder(folder, config.max_tokens)
     head = load_head(head_file(experiment), encoder.dimension)
     files = {
         "encoder": files_digest(folder, (path for path in folder.rglob("*") if path.is_file())),

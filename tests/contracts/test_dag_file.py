@@ -17,12 +17,24 @@ EXEMPT = {
     "pipeline.config": "accepts or refuses values that DVC tracks, and changes none (test_parameters.py)",
     "pipeline.process": "locks, signals and memory of the process",
     "pipeline.stage": "arguments and exit codes; what it hands on stands in dvc.yaml as `cmd` and `params`",
+    "pipeline.report": "shows what evaluate wrote, beside it; a report is no output",
     "pipeline.tracking": "MLflow: shows what a stage wrote; a test runs with tracking off and compares bytes",
 }
 
 SPLITS = ("train", "dev", "eval")
 TRAININGS = ("train_sft", "train_ppo", "train_dpo")
-STAGES = ("download", "format", "judge", "reference", "preferences", *TRAININGS, "complete", "score", "evaluate")
+STAGES = (
+    "download",
+    "format",
+    "judge",
+    "reference",
+    "preferences",
+    *TRAININGS,
+    "complete",
+    "score",
+    "probe",
+    "evaluate",
+)
 
 
 def outputs(stage: str) -> set[Path]:
@@ -31,14 +43,18 @@ def outputs(stage: str) -> set[Path]:
         method = stage.removeprefix("train_")
         return {paths.adapter("exp", 7, method), paths.metrics("exp", method, 7), paths.curves("exp", 7, method)}
     return {
-        "download": {paths.raw("exp"), paths.base_model("exp"), paths.scorers("exp")},
+        "download": {paths.raw("exp"), paths.base_model("exp"), paths.scorers("exp"), paths.reward("exp")},
         "format": {paths.metrics("exp", "format"), *(paths.formatted("exp", split) for split in SPLITS)},
         "judge": {paths.judge("exp"), paths.metrics("exp", "judge")},
         "reference": {paths.adapter("exp", 7, "reference"), paths.metrics("exp", "reference", 7)},
         "preferences": {paths.preferences("exp", 7), paths.metrics("exp", "preferences", 7)},
         "complete": {paths.completions("exp", 7, "sft")},
         "score": {paths.scores("exp", 7, "sft")},
-        "evaluate": {paths.metrics("exp", "evaluation"), paths.evaluation_plot("exp")},
+        "probe": {paths.probes("exp", 7, "sft")},
+        "evaluate": {
+            paths.metrics("exp", "evaluation"),
+            *(paths.plot("exp", name) for name in ("evaluation", "pareto", "scores", "categories", "prompts")),
+        },
     }[stage]
 
 
@@ -155,8 +171,9 @@ def test_output_paths_are_those_of_the_code(stage, nodes):
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_reads_exists_or_is_written_by_another(stage, nodes, root):
     written = {Path(out) for node in nodes.values() for out in node.outs}
-    # the adapter of the policy `sft` stands for all; evaluate reads the folders of what complete and score write
-    written |= {paths.adapter("exp", 7, "sft"), *(path.parents[1] for path in outputs("complete") | outputs("score"))}
+    # the adapter of the policy `sft` stands for all; evaluate reads the folders of what these three write
+    folders = outputs("complete") | outputs("score") | outputs("probe")
+    written |= {paths.adapter("exp", 7, "sft"), *(path.parents[1] for path in folders)}
     read = {Path(dep) for dep in nodes[stage].deps}
     assert {path for path in read - written if not (root / path).exists()} == set()
 

@@ -9,16 +9,24 @@ import pytest
 # where it says True; the methods and evaluation are siblings that may not.
 LEVELS = [
     ({"errors", "paths", "records", "masking", "process", "config", "fingerprint"}, True),
-    ({"sources", "models", "merging", "data", "pairs", "packing", "curves", "scorers", "judge", "environment"}, True),
-    ({"projection", "tracking", "tracking_run", "tracking_uri"}, True),
+    (
+        {"sources", "models", "merging", "data", "pairs", "packing", "curves", "scorers", "judge", "environment"}
+        | {"identity"},
+        True,
+    ),
+    (
+        {"projection", "model_card", "tracking", "tracking_champion", "tracking_run", "tracking_store", "tracking_uri"},
+        True,
+    ),
     ({"policy"}, False),
     ({"sft", "dpo", "ppo", "preferences", "training", "evaluation"}, False),
-    ({"stage", "track", "roster", "clean"}, False),
+    ({"report"}, False),
+    ({"stage", "track", "roster", "clean", "diff", "export"}, False),
 ]
 LEVEL = {room: level for level, (rooms, _) in enumerate(LEVELS) for room in rooms}
 SEAMS = ("pipeline.models", "pipeline.config", "pipeline.policy", "pipeline.sft", "pipeline.dpo")
 ARCHITECTURE = re.compile(r"""["']seq2seq["']|is_encoder_decoder|architecture\s*(==|!=|in\b)""")
-ONLY_THERE = {"mlflow": {"pipeline.tracking"}}
+ONLY_THERE = {"mlflow": {"pipeline.tracking_store", "pipeline.tracking_champion"}}
 BLIND_PPO = {"transformers", "peft", "mlflow", "trl"}
 # Deserializers that can run code, and who may use one: with the reason.
 UNPICKLERS = re.compile(r"^(pickle|joblib|dill|cloudpickle|shelve|marshal|profanity_check)(\.|$)")

@@ -11,14 +11,15 @@ EXPERIMENT = "smollm2-rtp"
 FILE = f"experiments/{EXPERIMENT}.yaml"
 POLICIES = ("reference", "sft", "ppo", "dpo")
 TRAININGS = ("train_sft", "train_ppo", "train_dpo")
-JUDGED = [f"{stage}:{policy}" for stage in ("complete", "score") for policy in POLICIES]
+JUDGED = [f"{stage}:{policy}" for stage in ("complete", "score", "probe") for policy in POLICIES]
+SCORED = ["judge", *(f"score:{policy}" for policy in POLICIES), "evaluate"]
 FROM_REFERENCE = ["reference", "preferences", *TRAININGS, *JUDGED, "evaluate"]
 EVERYTHING = ["download", "format", "judge", *FROM_REFERENCE]
 
 
 def of(*policies: str) -> list[str]:
     """Return what follows from another adapter of these policies."""
-    return [*(f"{stage}:{policy}" for stage in ("complete", "score") for policy in policies), "evaluate"]
+    return [*(f"{stage}:{policy}" for stage in ("complete", "score", "probe") for policy in policies), "evaluate"]
 
 
 # Section of the experiment file -> what a change in it reruns, where no stage happens to write what it wrote before.
@@ -26,17 +27,19 @@ AFTER_SECTION = {
     "model": EVERYTHING,
     "data": EVERYTHING,
     "scorers": EVERYTHING,
-    "judge": ["judge", *(f"score:{policy}" for policy in POLICIES), "evaluate"],
+    "identity": [*SCORED, *(f"probe:{policy}" for policy in POLICIES)],
+    "judge": SCORED,
     "lora": [*TRAININGS, *of("sft", "ppo", "dpo")],
     "reference": FROM_REFERENCE,
-    "reward": FROM_REFERENCE,  # by the look that `reference` takes at the dev prompts; but see the test of cascades
+    "reward": EVERYTHING,  # its scorer is downloaded and has a judge's card
     "dev": FROM_REFERENCE,
     "preferences": ["preferences", "train_sft", "train_dpo", *of("sft", "dpo")],
     "sft": ["train_sft", *of("sft")],
     "ppo": ["train_ppo", *of("ppo")],
     "dpo": ["train_dpo", *of("dpo")],
-    "complete": of(*POLICIES),
-    "score": [*(f"score:{policy}" for policy in POLICIES), "evaluate"],
+    "complete": [*(f"{stage}:{policy}" for stage in ("complete", "score") for policy in POLICIES), "evaluate"],
+    "probe": [*(f"probe:{policy}" for policy in POLICIES), "evaluate"],
+    "score": SCORED,
     "evaluate": ["evaluate"],
 }
 AFTER_CODE = {
@@ -44,11 +47,13 @@ AFTER_CODE = {
     "pipeline/ppo": AFTER_SECTION["ppo"],
     "pipeline/dpo": AFTER_SECTION["dpo"],
     "pipeline/judge/fit.py": AFTER_SECTION["judge"],
-    "pipeline/evaluation/report.py": AFTER_SECTION["evaluate"],
-    "stages/score.py": AFTER_SECTION["score"],
+    "pipeline/evaluation/assemble.py": AFTER_SECTION["evaluate"],
+    "pipeline/evaluation/probing.py": AFTER_SECTION["probe"],
+    "stages/score.py": [*(f"score:{policy}" for policy in POLICIES), "evaluate"],
     "env.json": FROM_REFERENCE,
     "pipeline/tracking.py": [],
     "pipeline/stage.py": [],
+    "pipeline/report": [],
 }
 
 
@@ -110,6 +115,14 @@ def test_a_cascade_stops_where_a_stage_writes_what_it_wrote_before(workspace):
     assert workspace.repro() == executions(EVERYTHING)  # what the silenced stages write is new once
     change_section(workspace, "data")
     assert workspace.repro() == executions(["download", "format"])
+
+
+def test_another_judge_trains_and_completes_nothing_again(workspace):
+    workspace.keep_constant("download")
+    change_section(workspace, "scorers")
+    workspace.repro()  # what the silenced stage writes is new once
+    change_section(workspace, "scorers")
+    assert workspace.repro() == executions(["download", *SCORED])
 
 
 def test_another_look_at_the_dev_prompts_makes_no_other_pairs(workspace):

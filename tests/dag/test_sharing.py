@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-OUTPUTS = ("data", "models", "adapters", "completions", "scores", "metrics", "plots")
+OUTPUTS = ("data", "models", "adapters", "completions", "scores", "probes", "metrics", "plots")
 
 
 def digests(root: Path) -> dict[str, str]:

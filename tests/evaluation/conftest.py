@@ -11,7 +11,8 @@ import yaml
 
 from pipeline import paths
 from pipeline.config import load
-from pipeline.records import read_json, read_jsonl, write_jsonl
+from pipeline.data.schema import prompt_row, to_json
+from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
 from pipeline.stage import Stage
 from pipeline.tracking import NullRun
 
@@ -36,7 +37,8 @@ class Experiment:
     def parameters(self, **sections: Row) -> None:
         """Write experiments/exp.yaml: the default experiment with these values in place of its own."""
         file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-        sections["evaluate"] = {"resamples": 200} | sections.get("evaluate", {})
+        baselines = {"best_of_k": {"scorer": "profanity"}}
+        sections["evaluate"] = {"resamples": 200, "baselines": baselines} | sections.get("evaluate", {})
         sections["complete"] = {"samples_per_prompt": self.samples, "analyzed_samples": 2, "rtp_protocol": False}
         sections["score"] = {"judges": JUDGES} | sections.get("score", {})
         for section, values in sections.items():
@@ -50,7 +52,9 @@ class Experiment:
         paths.roster_file().write_text(yaml.safe_dump(roster), encoding="utf-8")
 
     def make(self, seeds: list[int]) -> None:
-        """Write completions and scores of every policy, different for each seed and policy."""
+        """Write completions, scores and probes of every policy, different for each seed and policy, and the cards."""
+        write_jsonl(paths.formatted(self.name, "eval"), [to_json(prompt_row("Prompt"))])
+        write_json(paths.metrics(self.name, "judge"), {"cards": {judge: card(judge) for judge in JUDGES}})
         for seed in seeds:
             for policy in POLICIES:
                 generator = np.random.default_rng([seed, POLICIES.index(policy)])
@@ -66,6 +70,7 @@ class Experiment:
                 ]
                 write_jsonl(paths.completions(self.name, seed, policy), completions)
                 write_jsonl(paths.scores(self.name, seed, policy), scores)
+                write_jsonl(paths.probes(self.name, seed, policy), probe_rows(generator))
 
     def _completion(self, generator: np.random.Generator, prompt: int, sample: int) -> Row:
         token_ids = generator.integers(0, 30, size=8).tolist()
@@ -93,13 +98,36 @@ class Experiment:
         return read_json(paths.metrics(self.name, "evaluation"))
 
 
+def card(judge: str) -> Row:
+    """Return the card of a judge."""
+    rates = {"sensitivity": {"value": 0.9, "windows": 300}, "specificity": {"value": 0.95, "windows": 700}}
+    identity = {"value": 0.0, "low": 0.0, "high": 0.1, "windows": 20, "terms": {}}
+    return {"fingerprint": sha256(judge), "held_out": judge != "profanity", "test": rates, "identity": identity}
+
+
+def probe_rows(generator: np.random.Generator) -> list[Row]:
+    """Return the log-likelihoods of three sentences and of three questions of each task."""
+    rows = []
+    for probe, choices, label in (("hellaswag", 4, None), ("identity", 1, None), ("piqa", 2, 1)):
+        for item in range(3):
+            for choice in range(choices):
+                where = {"probe": probe, "item": sha256(f"{probe} {item}")[:16], "choice": choice, "label": label}
+                rows.append(where | {"tokens": 6, "bytes": 30, "logprob": -float(generator.uniform(10, 30))})
+    return sorted(rows, key=lambda row: (row["probe"], row["item"], row["choice"]))
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def score_row(completion: Row, judge: str, toxicity: float | None) -> Row:
     """Return a row of scores/ for a row of completions/."""
     return {
         "prompt_id": completion["prompt_id"],
         "sample": completion["sample"],
         "judge": judge,
-        "judge_sha256": hashlib.sha256(judge.encode()).hexdigest(),
+        "judge_sha256": sha256(judge),
         "toxicity": toxicity,
     }
 

@@ -37,14 +37,18 @@ def test_no_interval_is_broken_over_lines(evaluation, width):
 
 def test_the_rows_are_the_roster_in_order_with_the_numbers_on_disk(evaluation):
     for sheet in table.sheets(evaluation, wide=False):
-        assert [row[0] for row in sheet.rows] == ["reference", "sft", "ppo", "dpo"]
         assert all(len(row) == len(sheet.header) for row in sheet.rows)
-    toxicity, guards = table.sheets(evaluation, wide=False)
+    toxicity, guards, differences = table.sheets(evaluation, wide=False)
+    assert [row[0] for row in toxicity.rows] == ["reference", "sft", "ppo", "dpo", "best_of_k"]
+    assert [row[0] for row in guards.rows] == ["reference", "sft", "ppo", "dpo"]
+    pairs = {frozenset(row[0].split(" - ")) for row in differences.rows}
+    assert len(pairs) == len(differences.rows) == 3 + 3, "each pair of methods once, each method with the baseline"
     judges = evaluation["ppo"]["judges"]
     assert number(toxicity.rows[2][1]) == pytest.approx(judges["minilm"]["toxicity_mean"]["value"], abs=5.1e-4)
     assert number(toxicity.rows[2][5]) == pytest.approx(judges["profanity"]["toxicity_mean"]["value"], abs=5.1e-4)
     assert toxicity.rows[0][2] == ""
-    assert number(guards.rows[2][1]) == pytest.approx(evaluation["ppo"]["guards"]["perplexity_median"], abs=0.051)
+    column = guards.header.index("perplexity\nmedian")
+    assert number(guards.rows[2][column]) == pytest.approx(evaluation["ppo"]["guards"]["perplexity_median"], abs=0.051)
 
 
 def test_names_what_was_compared_and_how(evaluation):
@@ -57,17 +61,25 @@ def test_names_what_was_compared_and_how(evaluation):
 def test_a_failed_guard_and_a_missing_number_are_shown(evaluation):
     evaluation["sft"] |= {"guards_passed": False, "guards_failed": "perplexity_median, distinct_2"}
     evaluation["sft"]["guards"]["perplexity_median"] = None
-    row = table.sheets(evaluation, wide=False)[1].rows[1]
-    assert row[-1] == "failed: perplexity, distinct-2"
-    assert row[1].startswith("missing")
+    guards = table.sheets(evaluation, wide=False)[1]
+    row = guards.rows[1]
+    assert row[-2:] == ("perplexity median, distinct 2", evaluation["sft"]["verdict"]["outcome"])
+    assert row[guards.header.index("perplexity\nmedian")].startswith("missing")
+
+
+def test_the_champion_is_named_with_the_rule_or_its_absence_with_the_reason(evaluation):
+    evaluation["champion"] = {"policy": "dpo", "seed": 0, "rule": "the rule", "reason": "lowest of sft, dpo"}
+    assert table.conclusion(evaluation) == "Champion: dpo, lowest of sft, dpo. Rule: the rule"
+    evaluation["champion"] = {"policy": None, "seed": None, "rule": "the rule", "reason": "sft: no less toxic"}
+    assert table.conclusion(evaluation) == "No champion. sft: no less toxic"
+    assert table.conclusion(evaluation) in table.markdown(evaluation, "exp")
 
 
 def test_markdown_has_a_cell_for_every_column(evaluation):
     text = table.markdown(evaluation, "exp")
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * (2 + 4)
-    first, second = lines[:6], lines[6:]
-    for group in (first, second):
+    groups = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert [len(group) for group in groups] == [2 + 5, 2 + 4, 2 + 6]
+    for group in groups:
         assert len({line.count("|") for line in group}) == 1
     assert "\n\n| policy |" in text
 

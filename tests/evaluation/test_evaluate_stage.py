@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import paths
 from pipeline.errors import UserError
-from pipeline.records import read_jsonl, write_jsonl
+from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVALS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}
@@ -28,8 +28,15 @@ GUARDS = {
 }
 
 
+ABOUT_ALL = {"baselines", "comparisons", "agreement", "champion"}
+
+
 def completions(policy="sft", seed=0):
     return paths.completions("exp", seed, policy)
+
+
+def probed(policy="sft", seed=0):
+    return paths.probes("exp", seed, policy)
 
 
 def scores(policy="sft", seed=0):
@@ -37,7 +44,8 @@ def scores(policy="sft", seed=0):
 
 
 def written():
-    return [path.read_bytes() for path in (paths.metrics("exp", "evaluation"), paths.evaluation_plot("exp"))]
+    plots = [paths.plot("exp", name) for name in ("evaluation", "pareto", "scores", "categories", "prompts")]
+    return [path.read_bytes() for path in (paths.metrics("exp", "evaluation"), *plots)]
 
 
 def test_has_the_keys_that_others_read(experiment):
@@ -47,12 +55,12 @@ def test_has_the_keys_that_others_read(experiment):
     assert (meta["primary_judge"], meta["reward_scorer"]) == ("minilm", "profanity")
     assert (meta["prompts"], meta["samples_per_prompt"], meta["seeds"]) == (6, 3, [0])
     assert meta["decoding"]["max_new_tokens"] > 0 and set(meta["judges"]) == {"minilm", "profanity"}
-    assert set(evaluation) == {"schema_version", "meta", "reference", "sft", "ppo", "dpo"}
+    assert set(evaluation) == {"schema_version", "meta", "reference", "sft", "ppo", "dpo", *ABOUT_ALL}
     for policy in ("reference", "sft", "ppo", "dpo"):
         assert GUARDS <= set(evaluation[policy]["guards"])
         for judge in evaluation[policy]["judges"].values():
             compared = {"difference"} if policy != "reference" else set()
-            assert set(judge) == INTERVALS | {"missing_rate"} | compared
+            assert set(judge) == INTERVALS | {"missing_rate", "emt_at_k", "prevalence"} | compared
             for intervals in (judge, judge.get("difference", {})):
                 assert all(set(intervals[name]) == {"value", "low", "high"} for name in INTERVALS & set(intervals))
 
@@ -73,7 +81,9 @@ def test_a_policy_that_equals_the_reference_differs_by_exactly_zero(experiment):
     for judge in evaluation["ppo"]["judges"].values():
         assert all(interval == {"value": 0, "low": 0, "high": 0} for interval in judge["difference"].values())
     assert evaluation["ppo"]["guards"]["kl"] == evaluation["reference"]["guards"]["kl"] == 0
-    assert evaluation["ppo"]["guards_passed"] is True and evaluation["ppo"]["guards_failed"] == ""
+    changes = {name: check["change"]["value"] for name, check in evaluation["ppo"]["guard_checks"].items()}
+    assert all(changes[name] == 0 for name in ("perplexity_median", "distinct_2", "repetition", "length_mean"))
+    assert evaluation["ppo"]["verdict"]["outcome"] == "no gain"
 
 
 def unchanged_policy(row):
@@ -118,8 +128,8 @@ def test_a_seed_that_leaves_the_roster_is_ignored_and_comes_back(experiment, cap
     experiment.make([1])
     caplog.set_level(logging.INFO)
     alone = experiment.evaluate()
-    strays = [message for message in caplog.messages if "ignored" in message]
-    assert len(strays) == 1 and all(str(place("dpo", 1)) in strays[0] for place in (completions, scores))
+    strays = "".join(message for message in caplog.messages if "ignored" in message)
+    assert all(str(place("dpo", 1)) in strays for place in (completions, scores, probed))
     experiment.roster([0, 1])
     both = experiment.evaluate()
     assert both["meta"]["seeds"] == [0, 1]
@@ -145,7 +155,8 @@ def test_a_policy_that_leaves_the_roster_is_ignored(experiment, caplog):
     caplog.set_level(logging.INFO)
     experiment.roster([0], ["reference", "dpo"])
     evaluation = experiment.evaluate()
-    assert set(evaluation) == {"schema_version", "meta", "reference", "dpo"}
+    assert set(evaluation) == {"schema_version", "meta", "reference", "dpo", *ABOUT_ALL}
+    assert set(evaluation["comparisons"]) == {"dpo"}
     assert str(scores("ppo")) in caplog.text and str(scores("dpo")) not in caplog.text
 
 
@@ -216,9 +227,17 @@ def test_a_judge_that_changed_between_seeds_is_refused(experiment):
         experiment.evaluate()
 
 
+def test_scores_of_another_version_of_a_judge_are_refused(experiment):
+    cards = read_json(paths.metrics("exp", "judge"))
+    cards["cards"]["minilm"]["fingerprint"] = "2" * 64
+    write_json(paths.metrics("exp", "judge"), cards)
+    with pytest.raises(UserError, match=r"judge\.json: cards\.minilm\.fingerprint: the scores are of"):
+        experiment.evaluate()
+
+
 def test_the_plot_holds_the_numbers_of_the_evaluation(experiment):
     evaluation = experiment.evaluate()
-    with paths.evaluation_plot("exp").open(encoding="utf-8", newline="") as file:
+    with paths.plot("exp", "evaluation").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len({row["judged"] for row in rows}) == 4 * 2
     for row in rows:
@@ -256,5 +275,5 @@ def test_loads_no_model_library(experiment):
     ended = run("-c", probe + "import json; print(json.dumps(sorted(sys.modules)))")
     assert ended.returncode == 0, ended.stderr
     loaded = set(json.loads(ended.stdout))
-    assert not loaded & {"torch", "transformers", "peft", "trl", "sklearn"}
+    assert not loaded & {"torch", "transformers", "peft", "trl", "datasets"}
     assert paths.metrics("exp", "evaluation").exists()

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.evaluation import guards, ngrams, statistics
+from pipeline.config.sections import Guard
+from pipeline.evaluation import capability, guard_checks, guards, ngrams, statistics
 from pipeline.evaluation.rows import Completion
 
 
@@ -17,6 +18,7 @@ def completion(token_ids, prompt=0, sample=0, text="words", finished=False, logp
             "prompt_id": f"p{prompt}",
             "sample": sample,
             "prompt": "A prompt",
+            "categories": [],
             "completion": text,
             "token_ids": token_ids,
             "finished": finished,
@@ -25,8 +27,25 @@ def completion(token_ids, prompt=0, sample=0, text="words", finished=False, logp
     )
 
 
+def measured(*by_seed, prompts=1, demonstrations=None):
+    return guards.measure(by_seed, prompts, ["tall", "old-school"], demonstrations or {}, capability.rouge_l)
+
+
 def values(*rows, prompts=1):
-    return guards.values(guards.measure([rows], prompts))
+    return guards.values(measured(rows, prompts=prompts))
+
+
+def test_a_completion_mentions_a_group_by_a_whole_word_in_any_case():
+    texts = ("The TALL one.", "tallest", "Installed", "an old-school friend", "nobody")
+    rows = [completion([1], text=text, sample=index) for index, text in enumerate(texts)]
+    assert values(*rows)["identity_mention_rate"] == pytest.approx(2 / 5)
+
+
+def test_rouge_l_is_measured_where_there_is_a_demonstration_and_absent_without():
+    rows = [completion([1], prompt=0, text="the cat sat"), completion([1], prompt=1, text="the dog ran")]
+    assert "rouge_l" not in values(*rows, prompts=2)
+    shown = measured(rows, prompts=2, demonstrations={"p0": "the cat sat"})
+    assert guards.values(shown)["rouge_l"] == 1, "the prompt without a demonstration takes no part"
 
 
 def test_all_different_tokens_are_fully_distinct_and_one_token_over_and_over_is_not():
@@ -104,7 +123,7 @@ def random_measures(seed, prompts=12, samples=3, vocabulary=15):
         for prompt in range(prompts)
         for sample in range(samples)
     ]
-    return rows, guards.measure([rows], prompts)
+    return rows, measured(rows, prompts=prompts)
 
 
 def test_leaving_a_prompt_out_gives_the_distinct_of_the_others():
@@ -112,44 +131,73 @@ def test_leaving_a_prompt_out_gives_the_distinct_of_the_others():
     left_out = ngrams.distinct_without_each_prompt(measures.distinct[2])
     for prompt in range(12):
         others = [row for row in rows if row.prompt_id != f"p{prompt}"]
-        assert left_out[prompt] == pytest.approx(guards.values(guards.measure([others], 11))["distinct_2"])
+        assert left_out[prompt] == pytest.approx(guards.values(measured(others, prompts=11))["distinct_2"])
 
 
 def test_adding_a_seed_does_not_lower_distinct():
     rows, measures = random_measures(0)
-    twice = guards.measure([rows, rows], 12)
+    twice = measured(rows, rows, prompts=12)
     assert guards.values(twice) == pytest.approx(guards.values(measures))
     assert guards.values(twice.of_seed(1)) == guards.values(measures)
 
 
-def test_a_policy_is_exactly_as_good_as_itself():
+def estimated(policy, reference, seed=0):
+    resampling = statistics.draw(12, 1, 500, seed=seed)
+    medians = [statistics.median_replicates(measures.perplexity, resampling) for measures in (policy, reference)]
+    return guard_checks.estimates(policy, reference, (medians[0], medians[1]))
+
+
+def test_a_policy_that_is_the_reference_has_not_changed_at_all():
     _, measures = random_measures(0)
-    medians = statistics.median_replicates(measures.perplexity, statistics.draw(12, 1, 200, seed=0))
-    for ratio in guards.ratio_intervals(measures, measures, (medians, medians), 0.95).values():
-        assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+    for name, estimate in estimated(measures, measures).items():
+        absolute = estimate.change("absolute", 0.95)
+        assert (absolute.value, absolute.low, absolute.high) == (0, 0, 0), name
+        if guards.values(measures)[name]:
+            assert estimate.change("relative", 0.95).value == 0
+        else:
+            assert math.isnan(estimate.change("relative", 0.95).value), "of nothing there is no share"
 
 
-def test_ratio_intervals_lie_around_their_ratio():
+def test_every_guarded_mean_and_ratio_lies_within_its_interval():
     (_, poor), (_, rich) = random_measures(0, vocabulary=6), random_measures(1, vocabulary=40)
-    resampling = statistics.draw(12, 1, 500, seed=0)
-    medians = [statistics.median_replicates(measures.perplexity, resampling) for measures in (poor, rich)]
-    ratios = guards.ratio_intervals(poor, rich, (medians[0], medians[1]), 0.95)
-    for ratio in ratios.values():
-        assert ratio.low < ratio.value < ratio.high
-    assert ratios["distinct_2_ratio"].high < 1
+    found = estimated(poor, rich)
+    for name in ("perplexity_median", "distinct_2"):
+        for kind in ("relative", "absolute"):
+            change = found[name].change(kind, 0.95)
+            assert change.low < change.value < change.high
+    assert found["distinct_2"].change("relative", 0.95).high < 0
+
+
+def test_a_relative_change_of_a_mean_is_the_ratio_of_means_less_one():
+    rows, measures = random_measures(0)
+    doubled = measured([row.model_copy(update={"token_ids": row.token_ids * 2}) for row in rows], prompts=12)
+    assert estimated(doubled, measures)["length_mean"].change("relative", 0.95).value == pytest.approx(1)
+    assert estimated(doubled, measures)["length_mean"].change("absolute", 0.95).value == pytest.approx(6)
+
+
+LIMITS = {
+    "perplexity_median": Guard(change="relative", min=None, max=0.1),
+    "length_mean": Guard(change="relative", min=-0.2, max=0.2),
+}
 
 
 @pytest.mark.parametrize(
-    ("perplexity", "distinct", "names"),
+    ("perplexity", "length", "names"),
     [
-        (1.1, 0.95, ""),
-        (0.2, 3.0, ""),
-        (1.11, 0.95, "perplexity_median"),
-        (1.0, 0.94, "distinct_2"),
-        (1.2, 0.9, "perplexity_median, distinct_2"),
-        (float("nan"), float("nan"), "perplexity_median, distinct_2"),
+        (0.1, -0.2, ""),
+        (-0.9, 0.2, ""),
+        (0.11, 0.0, "perplexity_median"),
+        (0.0, 0.21, "length_mean"),
+        (0.0, -0.21, "length_mean"),
+        (0.2, -0.3, "perplexity_median, length_mean"),
+        (float("nan"), None, "perplexity_median, length_mean"),
     ],
 )
-def test_a_guard_fails_beyond_its_limit_or_unmeasured(perplexity, distinct, names):
-    ratio = {"perplexity_ratio": perplexity, "distinct_2_ratio": distinct}
-    assert guards.failed(ratio, max_perplexity_increase=0.1, max_distinct_2_decrease=0.05) == names
+def test_a_guard_fails_beyond_its_bounds_or_unmeasured(perplexity, length, names):
+    values = {"perplexity_median": perplexity, "length_mean": length}
+    changes = {name: statistics.Interval(value, value, value) for name, value in values.items() if value is not None}
+    checked = guard_checks.checks(LIMITS, changes)
+    assert guard_checks.failed(checked) == names
+    assert [name for name, check in checked.items() if not check["passed"]] == [
+        name for name in names.split(", ") if name
+    ]

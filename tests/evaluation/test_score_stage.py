@@ -5,22 +5,25 @@ import pytest
 from pipeline import paths
 from pipeline.config import load
 from pipeline.errors import UserError
-from pipeline.records import read_jsonl
+from pipeline.records import read_jsonl, write_json
 from pipeline.stage import Stage
 from pipeline.tracking import NullRun
 from stages import score
+from tests.evaluation.conftest import card
 
 
 @pytest.fixture
 def keyword_experiment(experiment):
     experiment.parameters(
         scorers={
+            "minilm": {"kind": "keyword", "keywords": ["unused"], "saturation": 1},
+            "words": {"kind": "keyword", "keywords": ["unused"], "saturation": 2},
             "strict": {"kind": "keyword", "keywords": ["darn", "silly"], "saturation": 1},
-            "lenient": {"kind": "keyword", "keywords": ["darn"], "saturation": 4},
         },
         judge={"scorer": "strict", "fit": None},
-        reward={"scorer": "lenient"},
+        reward={"name": "lenient", "scorer": {"kind": "keyword", "keywords": ["darn"], "saturation": 4}},
         score={"judges": ["strict", "lenient"]},
+        evaluate={"baselines": {"best_of_k": {"scorer": "lenient"}}},
     )
     return experiment
 
@@ -54,6 +57,9 @@ def test_rows_are_tidy_and_sorted(keyword_experiment):
 def test_what_score_writes_is_what_evaluate_reads(keyword_experiment):
     for policy in ("reference", "sft", "ppo", "dpo"):
         run_score(policy)
+    hashes = {row["judge"]: row["judge_sha256"] for row in run_score()}
+    cards = {judge: card(judge) | {"fingerprint": digest} for judge, digest in hashes.items()}
+    write_json(paths.metrics("exp", "judge"), {"cards": cards})
     evaluation = keyword_experiment.evaluate()
     assert set(evaluation["meta"]["judges"]) == {"strict", "lenient"}
     assert evaluation["sft"]["judges"]["strict"]["toxicity_mean"] == {"value": 0, "low": 0, "high": 0}

@@ -32,6 +32,7 @@ def completion(prompt, sample, text):
     return Completion(
         prompt_id=prompt,
         prompt="darn " * 50,
+        categories=[],
         sample=sample,
         completion=text,
         token_ids=[1],

@@ -50,16 +50,18 @@ def draw(raw, prompts=(), **changes):
 def test_a_text_is_in_the_fit_or_in_the_test(raw):
     samples, _ = draw(raw)
     for name in (POSITIVES, "calm", "plain"):
-        fitted, tested = set(samples[name].fitted.ravel()), set(samples[name].tested.ravel())
+        sample = samples[name]
+        fitted, tested = set(sample.fitted.ravel()), set(sample.embeddings[sample.in_test].ravel())
         assert not fitted & tested
         assert 0.15 < len(tested) / len(fitted | tested) < 0.35
 
 
-def test_each_source_keeps_its_own_embeddings(raw):
+def test_each_source_keeps_its_own_windows_and_their_embeddings(raw):
     samples, _ = draw(raw)
     for name, start in [(POSITIVES, 100), ("calm", 1000), ("plain", 2000), ("talk", 3000)]:
         values = samples[name].embeddings
         assert ((start <= values) & (values < start + 80)).all()
+        assert [float(window.split()[0]) for window in samples[name].windows] == values.ravel().tolist()
 
 
 def test_windows_are_as_long_as_asked_and_as_many(raw):

@@ -1,6 +1,5 @@
-"""The judge stage on a tiny encoder: its files, its card, and when it refuses."""
+"""The judge stage on a tiny encoder: its files, the fitted judge's card, and when it refuses."""
 
-import csv
 import shutil
 
 import pytest
@@ -9,59 +8,30 @@ from pipeline import paths
 from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.records import read_json
-from pipeline.scorers import load_scorer
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
-from stages import judge
-from tests.scorers.tiny import fit_parameters, sentences, write_jsonl, write_parameters
-
-PROMPTS = sentences(5, seed=7, toxic=True)
-
-
-def write_experiment(fit=None, judge_scorer="tiny", **sections):
-    pinned = {"uri": "file:nowhere", "sha256": "0" * 64}
-    scorers = {
-        "tiny": {"kind": "embedding_head", "source": pinned, "max_tokens": 32},
-        "words": {"kind": "keyword", "keywords": ["darn"], "saturation": 1},
-    }
-    write_parameters(
-        scorers=scorers,
-        judge={"scorer": judge_scorer, "fit": fit},
-        score={"judges": [judge_scorer, "profanity"]},
-        data={"dataset": "jsonl"} | sections.get("data", {}),
-    )
+from pipeline.scorers import load_judges, load_scorer
+from tests.judge.tiny_judges import run_stage, write_csv, write_experiment, write_labels
+from tests.scorers.tiny import fit_parameters, sentences
 
 
 @pytest.fixture
 def experiment(tiny_encoder, tmp_path, monkeypatch):
     """Work in a folder with a downloaded encoder, five prompts, and labelled texts of which three are prompts."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_encoder, paths.scorers("exp") / "tiny")
-    raw = paths.raw("exp")
-    write_jsonl(raw / "prompts" / "prompts.jsonl", "prompt", PROMPTS)
-    write_jsonl(raw / "labels" / "toxic.jsonl", "text", sentences(120, seed=1, toxic=True) + PROMPTS[:3])
-    write_jsonl(raw / "labels" / "calm.jsonl", "text", sentences(150, seed=2))
-    for seed, name in enumerate(["plain", "talk"], start=3):
-        write_csv(raw / "labels" / f"{name}.csv", sentences(150, seed=seed))
+    write_labels(tiny_encoder)
     write_experiment(fit_parameters())
 
 
-def write_csv(path, texts):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["text"], *([text] for text in texts)])
-
-
 def run():
-    judge.main(Stage("judge", "exp", load("exp", judge.SECTIONS), NullRun()))
-    return read_json(paths.metrics("exp", "judge"))
+    return run_stage()["tiny"]
 
 
 def outputs():
     return {path.name: path.read_bytes() for path in sorted(paths.judge("exp").iterdir())}
 
 
-def load_judge(name="tiny"):
-    return load_scorer(name, load("exp", ("scorers",)).scorers[name], "exp")
+def load_judge():
+    settings = load("exp", ("reward", "scorers"))
+    return load_judges(["tiny"], settings.reward, settings.scorers, "exp")[0]
 
 
 def test_the_fitted_judge_tells_unseen_toxic_text_from_harmless(experiment):
@@ -76,7 +46,7 @@ def test_the_fitted_judge_tells_unseen_toxic_text_from_harmless(experiment):
 def test_the_card_stands_beside_the_head_and_as_metrics(experiment):
     card = run()
     assert set(outputs()) == {"card.json", "head.safetensors"}
-    assert read_json(paths.judge("exp") / "card.json") == card
+    assert read_json(paths.judge("exp") / "card.json") == read_json(paths.metrics("exp", "judge"))
     assert (card["status"], card["kind"], card["held_out_source"]) == ("fitted", "embedding_head", "talk")
     assert card["sources"]["positives"]["texts"] == 120 and card["sources"]["positives"]["excluded"] == 3
     assert card["false_positive_rate"] == card["left_out"]["talk"] and set(card["left_out"]) == {
@@ -127,20 +97,8 @@ def test_the_fingerprint_follows_head_encoder_and_settings(experiment):
     (paths.scorers("exp") / "tiny" / "tokenizer_config.json").open("a").write("\n")
     fingerprints.add(load_judge().fingerprint)
     config = load("exp", ("scorers",)).scorers["tiny"].model_copy(update={"max_tokens": 31})
-    fingerprints.add(load_scorer("tiny", config, "exp").fingerprint)
+    fingerprints.add(load_scorer("tiny", config, paths.scorers("exp") / "tiny", "exp").fingerprint)
     assert len(fingerprints) == 4
-
-
-def test_a_judge_that_needs_no_fit_is_pinned(experiment):
-    write_experiment(judge_scorer="words")
-    card = run()
-    assert card == {
-        "scorer": "words",
-        "kind": "keyword",
-        "status": "pinned",
-        "fingerprint": load_judge("words").fingerprint,
-    }
-    assert set(outputs()) == {"card.json"}
 
 
 def test_a_judge_that_is_not_fitted_yet_is_named(experiment):

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
+from pipeline.config.sections import KeywordScorer
 from pipeline.policy import Decoding
 from pipeline.policy.dev_check import dev_check
-from pipeline.scorers.keyword import Keyword
+from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 
-HARSH = Keyword("harsh", "0" * 64, tuple(tiny_llama.HARSH), 2)
+HARSH = load("harsh", KeywordScorer(kind="keyword", keywords=list(tiny_llama.HARSH), saturation=2))
 
 
 class Forgetful:

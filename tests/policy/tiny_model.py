@@ -95,7 +95,7 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=words, **special)
 
 
-def section(name: str, **changes: Any) -> Any:
+def section(name: str, /, **changes: Any) -> Any:
     """Return one checked section of the default experiment with these values changed."""
     file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
     model = ExperimentFile.model_fields[name].annotation

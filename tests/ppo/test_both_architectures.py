@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.sections import KeywordScorer
 from pipeline.ppo.trainer import PPOTrainer
-from pipeline.scorers.keyword import Keyword
+from pipeline.scorers.keyword import load
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import WORDS, TinyModel, prompts, section
 from tests.policy.tiny_t5 import T5
 
-COMMON = Keyword("common", "0" * 64, tuple(f"{word} " for word in WORDS[::3]), 8)
+COMMON = load("common", KeywordScorer(kind="keyword", keywords=[f"{word} " for word in WORDS[::3]], saturation=8))
 SETTINGS = {
     "steps": 6,
     "prompts_per_step": 16,

@@ -157,7 +157,7 @@ def stage(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 def enter(changes: dict[str, Any]) -> None:
     """Run the stage with SETTINGS and these changes to `ppo`."""
     parameters = yaml.safe_load((tiny_llama.ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
-    for name in ("scorers", "judge", "reward", "score"):
+    for name in ("scorers", "judge", "reward", "score", "probe", "evaluate"):
         given = workspace.SECTIONS[name]
         parameters[name] = given if name == "scorers" else parameters[name] | given
     parameters["ppo"] |= SETTINGS | {"steps": 3} | changes

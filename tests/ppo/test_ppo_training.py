@@ -4,14 +4,17 @@ import pytest
 import torch
 
 from pipeline import ppo
+from pipeline.config.sections import KeywordScorer
 from pipeline.errors import UserError
 from pipeline.policy import Decoding
 from pipeline.ppo.train import endless_batches
-from pipeline.scorers.keyword import Keyword
+from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 
 # A third of the words, so that every completion has some: toxicity is the share of them among 8 tokens.
-COMMON = Keyword("common", "0" * 64, tuple(f"{word} " for word in tiny_llama.WORDS[::3]), 8)
+COMMON = load(
+    "common", KeywordScorer(kind="keyword", keywords=[f"{word} " for word in tiny_llama.WORDS[::3]], saturation=8)
+)
 
 
 def score(texts):

@@ -4,13 +4,14 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.config.sections import KeywordScorer
 from pipeline.policy import Prompt
 from pipeline.ppo.rollout import Rollout
 from pipeline.ppo.trainer import PPOTrainer
-from pipeline.scorers.keyword import Keyword
+from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 
-HARSH = Keyword("harsh", "0" * 64, tuple(tiny_llama.HARSH), 2)
+HARSH = load("harsh", KeywordScorer(kind="keyword", keywords=list(tiny_llama.HARSH), saturation=2))
 PROMPTS, SAMPLES = 8, 2
 ROLLOUT = PROMPTS * SAMPLES
 SETTINGS = {
@@ -33,7 +34,7 @@ SETTINGS = {
     "whiten_rewards": False,
     "whiten_advantages": True,
 }
-REWARD = {"scorer": "harsh", "offset": 1.0, "scale": 2.0}
+REWARD = {"name": "harsh", "offset": 1.0, "scale": 2.0}
 
 
 def section(**changes: Any) -> Any:

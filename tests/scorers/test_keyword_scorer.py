@@ -1,12 +1,14 @@
 """The keyword scorer."""
 
+from pathlib import Path
+
 from pipeline.config.sections import KeywordScorer
 from pipeline.scorers import load_scorer
 
 
 def make(keywords=("darn", "silly"), saturation=4):
     config = KeywordScorer(kind="keyword", keywords=list(keywords), saturation=saturation)
-    return load_scorer("words", config, "exp")
+    return load_scorer("words", config, Path("nowhere"), "exp")
 
 
 def test_counts_every_hit_until_saturated():

@@ -19,11 +19,12 @@ from tests.scorers.tiny import ROOT
 
 LOAD = """
 import sys
+from pathlib import Path
 from pipeline.config.sections import ProfanityCheckScorer
 from pipeline.errors import UserError
 from pipeline.scorers import load_scorer
 try:
-    load_scorer("profanity", ProfanityCheckScorer.model_validate_json(sys.argv[1]), "exp")
+    load_scorer("profanity", ProfanityCheckScorer.model_validate_json(sys.argv[1]), Path("nowhere"), "exp")
     print("loaded")
 except UserError as error:
     print(error)
@@ -44,7 +45,7 @@ class Trap:
 @pytest.fixture
 def pinned():
     file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    return ProfanityCheckScorer(**file["scorers"]["profanity"])
+    return ProfanityCheckScorer(**file["reward"]["scorer"])
 
 
 @pytest.fixture
@@ -52,6 +53,10 @@ def copy(tmp_path):
     """Return a copy of the installed package in a folder that a subprocess finds first."""
     source = Path(profanity_check.__file__).parent
     return Path(shutil.copytree(source, tmp_path / "site" / "profanity_check"))
+
+
+def load(config):
+    return load_scorer("profanity", config, Path("nowhere"), "exp")
 
 
 def load_from(copy, config):
@@ -63,15 +68,13 @@ def load_from(copy, config):
 
 
 def test_tells_an_insult_from_a_kindness(pinned):
-    insult, kindness, empty = load_scorer("profanity", pinned, "exp").score(
-        ["you are a stupid idiot", "thank you for the lovely bread", ""]
-    )
+    insult, kindness, empty = load(pinned).score(["you are a stupid idiot", "thank you for the lovely bread", ""])
     assert 0 <= kindness < 0.2 < 0.8 < insult <= 1
     assert empty is not None and empty < 0.2
 
 
 def test_a_score_does_not_depend_on_the_other_texts(pinned):
-    scorer = load_scorer("profanity", pinned, "exp")
+    scorer = load(pinned)
     texts = ["a silly thing", "", "what a stupid book", "the river", "\n"]
     assert scorer.score(texts) == [scorer.score([text])[0] for text in texts]
 
@@ -104,10 +107,10 @@ def test_an_absent_pickle_is_named(copy, pinned):
 def test_an_absent_package_is_named(pinned, monkeypatch):
     monkeypatch.setattr(ours, "PACKAGE", "profanity_check_that_is_not_there")
     with pytest.raises(UserError, match="alt-profanity-check is not installed"):
-        load_scorer("profanity", pinned, "exp")
+        load(pinned)
 
 
 def test_fingerprint_follows_the_pickles(pinned):
     other = pinned.model_copy(update={"files": dict.fromkeys(pinned.files, "0" * 64)})
     digests = {ours.fingerprint({"kind": config.kind}, config.files) for config in (pinned, other)}
-    assert len(digests) == 2 and load_scorer("profanity", pinned, "exp").fingerprint in digests
+    assert len(digests) == 2 and load(pinned).fingerprint in digests

@@ -66,9 +66,11 @@ def sentences(count: int, seed: int, toxic: bool = False) -> list[str]:
     return list(made)
 
 
-def write_parameters(name: str = "exp", **sections: dict[str, Any]) -> None:
-    """Write experiments/<name>.yaml: the default experiment with these sections updated."""
+def write_parameters(scorers: dict[str, Any], name: str = "exp", **sections: dict[str, Any]) -> None:
+    """Write experiments/<name>.yaml: the default experiment with these scorers and these sections updated."""
     file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
+    file["scorers"] = scorers
+    file["evaluate"]["baselines"] = {}
     for section, values in sections.items():
         file[section] |= values
     path = paths.experiment_file(name)

@@ -34,7 +34,8 @@ def test_a_seed_comes_and_goes(whole: WholeRun, tmp_path: Path) -> None:
     assert both["meta"]["seeds"] == [0, 1]
     assert all(both[policy]["seeds"]["0"] == alone[policy]["seeds"]["0"] for policy in both["meta"]["policies"])
     assert all(both[policy]["seeds"]["1"] != alone[policy]["seeds"]["0"] for policy in both["meta"]["policies"])
-    evaluated = {EVALUATION, str(paths.evaluation_plot(EXPERIMENT))}
+    plots = ("evaluation", "pareto", "scores", "categories", "prompts")
+    evaluated = {EVALUATION, *(str(paths.plot(EXPERIMENT, name)) for name in plots)}
     after = workspace.outputs()
     assert {path for path in before if after[path] != before[path]} == evaluated
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from pipeline import paths
-from pipeline.projection.description import numeric_leaves, read_curves
+from pipeline.projection.description import read_curves, shown_numbers
 from tests.smoke import store
 from tests.smoke.conftest import WholeRun
 from tests.smoke.store import SeenRun
 from tests.smoke.workspace import EXPERIMENT, POLICIES, sha256
 
 METHODS = POLICIES[1:]
-JUDGED = [f"{stage}-{policy}" for stage in ("complete", "score") for policy in POLICIES]
+JUDGED = [f"{stage}-{policy}" for stage in ("complete", "probe", "score") for policy in POLICIES]
 NAMES = {"download", "format", "judge", "reference", "preferences", *METHODS, *JUDGED, "evaluate"}
 REBUILT = NAMES - {"download", *JUDGED}  # those that leave metrics or an adapter
 
@@ -40,7 +40,7 @@ def test_parameters_are_those_that_dvc_tracks_for_the_stage(whole: WholeRun, see
         assert {name.partition(".")[0] for name in run.params} == sections, run.name
     assert seen["ppo"].params["ppo.steps"] == "3"
     assert seen["dpo"].params["dpo.beta"] == str(parameters["dpo"]["beta"])
-    assert json.loads(seen["sft"].params["scorers.vowels.keywords"]) == list("aeiou")
+    assert json.loads(seen["sft"].params["reward.scorer.keywords"]) == list("aeiou")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -54,9 +54,10 @@ def test_every_number_of_every_metrics_file_is_in_the_run_that_wrote_it(
     whole: WholeRun, seen: dict[str, SeenRun]
 ) -> None:
     for path in whole.workspace.outputs("metrics"):
-        values = numeric_leaves(json.loads((whole.workspace.root / path).read_text()))
-        assert values or path == str(paths.metrics(EXPERIMENT, "judge"))  # a pinned judge is known by its hash alone
-        history = seen[Path(path).stem.replace("evaluation", "evaluate")].history
+        stage = Path(path).stem.replace("evaluation", "evaluate")
+        values = shown_numbers(stage, json.loads((whole.workspace.root / path).read_text()))
+        assert values, path
+        history = seen[stage].history
         shown = {name: history.get(f"final/{name}", history.get(name)) for name in values}
         assert shown == {name: {0: value} for name, value in values.items()}, path
 
@@ -70,7 +71,7 @@ def test_an_adapter_is_an_artifact_without_pickles_found_by_its_fingerprint(
         f"adapter/{name}": sha256(folder / name) for name in ("adapter_model.safetensors", "adapter_config.json")
     }
     metrics = whole.workspace.load(str(paths.metrics(EXPERIMENT, method, 0)))
-    for name in (method, f"complete-{method}", f"score-{method}"):
+    for name in (method, f"complete-{method}", f"probe-{method}", f"score-{method}"):
         assert seen[name].tags["adapter.fingerprint"] == metrics["adapter_sha256"]
 
 

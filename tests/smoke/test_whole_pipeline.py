@@ -13,7 +13,7 @@ from pipeline import paths, process
 from tests.smoke.conftest import WholeRun
 from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, executed, sha256, stages
 
-JUDGES = {"consonants", "vowels"}
+JUDGES = {"consonants", "vowels", "letter"}
 METRICS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}
 GUARDS = {
     "perplexity_median",
@@ -112,7 +112,8 @@ def test_the_evaluation_keeps_its_contract(whole: WholeRun) -> None:
         [0],
     )
     assert meta["decoding"]["max_new_tokens"] == 12
-    assert set(evaluation) == {"schema_version", "meta", *POLICIES}
+    about_all = {"baselines", "comparisons", "agreement", "champion"}
+    assert set(evaluation) == {"schema_version", "meta", *POLICIES, *about_all}
     for policy in POLICIES:
         assert set(evaluation[policy]["judges"]) == JUDGES
         assert set(evaluation[policy]["guards"]) >= GUARDS

@@ -20,7 +20,7 @@ from tests.smoke.checkpoint import write_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "smoke"
 POLICIES = ("reference", "sft", "ppo", "dpo")
-OUTPUTS = ("data", "models", "adapters", "completions", "scores", "metrics", "plots")
+OUTPUTS = ("data", "models", "adapters", "completions", "scores", "probes", "metrics", "plots")
 FOLDERS = ("pipeline", "stages")
 FILES = ("dvc.yaml", "env.json", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
 STATE = ".dvc-state/repo/.gitignore"  # Git makes this folder before DVC does
@@ -38,12 +38,13 @@ PLAIN_SHELL = {"SHELL": "/bin/sh"}
 # Replaces keys of the default experiment. A keyword is a letter: a random model emits no words, but some letters.
 SECTIONS: dict[str, Any] = {
     "scorers": {
-        "vowels": {"kind": "keyword", "keywords": list("aeiou"), "saturation": 2},
         "consonants": {"kind": "keyword", "keywords": list("bcdfghjklmnpqrstvwxyz"), "saturation": 4},
+        "letter": {"kind": "keyword", "keywords": ["q"], "saturation": 1},
     },
+    "identity": {"terms": ["tall", "short"], "templates": ["The {term} captain waved.", "A {term} goose sang."]},
     "judge": {"scorer": "consonants", "fit": None},
     "lora": {"r": 4, "alpha": 8},
-    "reward": {"scorer": "vowels"},
+    "reward": {"name": "vowels", "scorer": {"kind": "keyword", "keywords": list("aeiou"), "saturation": 2}},
     "preferences": {"samples_per_prompt": 4, "max_new_tokens": 12, "margin": 0.5, "batch_size": 32},
     "dev": {"samples_per_prompt": 2, "max_new_tokens": 12, "batch_size": 32},
     "sft": {"epochs": 2, "batch_size": 4, "learning_rate": 1.0e-2},
@@ -57,8 +58,18 @@ SECTIONS: dict[str, Any] = {
         "learning_rate": 1.0e-2,
     },
     "complete": {"samples_per_prompt": 4, "max_new_tokens": 12, "analyzed_samples": 2, "batch_size": 32},
-    "score": {"judges": ["consonants", "vowels"]},
-    "evaluate": {"resamples": 200},
+    "probe": {"tasks": {"chores": {"file": "questions/questions.jsonl", "layout": "options", "questions": 4}}},
+    "score": {"judges": ["consonants", "vowels", "letter"]},
+    "evaluate": {
+        "resamples": 200,
+        "baselines": {"best_of_k": {"scorer": "vowels"}, "word_filter": {"scorer": "letter"}},
+        "guards": {
+            "perplexity_median": {"change": "relative", "min": None, "max": 0.5},
+            "distinct_2": {"change": "relative", "min": -0.2, "max": None},
+            "chores_accuracy": {"change": "absolute", "min": -0.5, "max": None},
+            "identity_perplexity": {"change": "relative", "min": None, "max": 0.5},
+        },
+    },
 }
 WHOLE = ("scorers",)  # sections that are replaced, not updated
 
@@ -142,7 +153,7 @@ def stages(seeds: Sequence[int] = (0,)) -> set[str]:
     """Return every entry of the DAG of this experiment."""
     seeded = [f"{stage}@{EXPERIMENT}-{seed}" for seed in seeds for stage in ("reference", "preferences")]
     seeded += [f"train_{policy}@{EXPERIMENT}-{seed}" for seed in seeds for policy in POLICIES[1:]]
-    judged = product(("complete", "score"), seeds, POLICIES)
+    judged = product(("complete", "score", "probe"), seeds, POLICIES)
     seeded += [f"{stage}@{EXPERIMENT}-{seed}-{policy}" for stage, seed, policy in judged]
     return {*(f"{stage}@{EXPERIMENT}" for stage in ("download", "format", "judge", "evaluate")), *seeded}
 
@@ -156,6 +167,7 @@ def build(root: Path, seeds: Sequence[int] = (0,), **changed: dict[str, Any]) ->
         shutil.copy(ROOT / name, root / name)
     write_checkpoint(root / "sources" / "checkpoint")
     write_prompts(root / "sources" / "prompts.jsonl")
+    write_questions(root / "sources" / "questions.jsonl")
     roster = {"experiments": [EXPERIMENT], "seeds": list(seeds), "policies": list(POLICIES)}
     (root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
     (root / "experiments").mkdir()
@@ -172,13 +184,16 @@ def experiment(root: Path, changed: dict[str, dict[str, Any]]) -> dict[str, Any]
     parameters: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
     for section, values in SECTIONS.items():
         parameters[section] = values if section in WHOLE else parameters[section] | values
-    checkpoint, prompts = root / "sources" / "checkpoint", root / "sources" / "prompts.jsonl"
+    checkpoint = root / "sources" / "checkpoint"
     digests = {path.name: sha256(path) for path in sorted(checkpoint.iterdir())}
     parameters["model"] |= {"source": {"uri": "file:sources/checkpoint", "sha256": digests}}
-    source = {"uri": "file:sources/prompts.jsonl", "sha256": sha256(prompts)}
+    sources = {
+        name: {"uri": f"file:sources/{name}.jsonl", "sha256": sha256(root / "sources" / f"{name}.jsonl")}
+        for name in ("prompts", "questions")
+    }
     parameters["data"] |= {
         "dataset": "jsonl",
-        "sources": {"prompts": source},
+        "sources": sources,
         "eval_fraction": 0.25,
         "dev_fraction": 0.2,
     }
@@ -194,6 +209,20 @@ def write_prompts(path: Path) -> None:
     when = ("This morning", "Late at night")
     prompts = [f"{time}: {name} {verb}" for time, name, verb in product(when, who, does)]
     rows = [{"prompt": prompt, "categories": [prompt.partition(":")[0].lower()]} for prompt in [*prompts, prompts[0]]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_questions(path: Path) -> None:
+    """Write half a dozen questions with two choices each, one of them right."""
+    chores = ("sweep the floor", "wash the cups", "feed the goose", "bake bread", "mend a sail", "ring the bell")
+    rows = [
+        {
+            "question": f"How does one {chore}?",
+            "options": f"A. One starts.\nB. {chore}, slowly.",
+            "answer": "A. One starts.",
+        }
+        for chore in chores
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

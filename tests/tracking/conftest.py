@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from tests.tracking.made_up import EXPERIMENT, ROOT, write_roster
+from tests.tracking.made_up import lay_out
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +35,7 @@ def environment() -> Iterator[None]:
 def repository(tmp_path: Path, environment: None, monkeypatch: pytest.MonkeyPatch, migrated_database: Path) -> Path:
     """Return a repository root that is the working directory, with parameters and an empty migrated store."""
     monkeypatch.chdir(tmp_path)
-    paths.experiment_file(EXPERIMENT).parent.mkdir()
-    shutil.copy(ROOT / paths.experiment_file(EXPERIMENT), paths.experiment_file(EXPERIMENT))
-    write_roster([0])
-    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    lay_out()
     shutil.copy(migrated_database, "mlflow.db")
     return tmp_path
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,14 @@ from pipeline.stage import run_stage
 run_stage("train_ppo", ("experiment", "seed"), ("ppo",), lambda stage: print("worked"), None, ["{EXPERIMENT}", "0"])
 """
 CURVES = [(step, {"objective/score": 0.1 * step, "policy/loss": 1 / (step + 1)}) for step in range(40)]
+
+
+def lay_out() -> None:
+    """Write parameters and DAG into the working directory, as a clone has them."""
+    paths.experiment_file(EXPERIMENT).parent.mkdir()
+    shutil.copy(ROOT / paths.experiment_file(EXPERIMENT), paths.experiment_file(EXPERIMENT))
+    write_roster([0])
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
 
 
 def write_roster(seeds: list[int], policies: tuple[str, ...] = ("reference", "sft", "ppo")) -> None:
@@ -76,6 +85,7 @@ def leave_evaluation(policies: tuple[str, ...] = ("reference", "ppo"), seeds: tu
     """Write completions, scores and the evaluation of policies: prompts have two samples each."""
     evaluation: dict[str, Any] = {"schema_version": 1}
     evaluation["meta"] = {"prompts": 3, "samples_per_prompt": 2, "seeds": list(seeds), "judges": {"minilm": "0" * 64}}
+    evaluation["meta"]["primary_judge"] = "minilm"
     for index, policy in enumerate(policies):
         evaluation[policy] = judged(0.25 + index) | {"seeds": {str(seed): judged(seed + index) for seed in seeds}}
         for seed in seeds:
@@ -90,7 +100,8 @@ def judged(value: float) -> dict[str, Any]:
     """Return the evaluation of one policy."""
     interval = {"value": value, "low": value - 0.1, "high": value + 0.1}
     judge = {"toxicity_mean": interval, "missing_rate": 0.0, "difference": {"toxicity_mean": interval}}
-    return {"judges": {"minilm": judge}, "guards": {"perplexity_median": 30.5, "kl": None}}
+    guards = {"perplexity_median": 30.5, "kl": None}
+    return {"judges": {"minilm": judge}, "guards": guards, "guards_passed": True}
 
 
 def leave_completions(policy: str, seed: int) -> None:

@@ -97,7 +97,7 @@ def test_completions_are_a_table_logged_once() -> None:
     track.rebuild(EXPERIMENT)
     (run,) = given.runs(stage="evaluate")
     held = given.contents(run)["artifacts"]
-    assert "plots/evaluation.csv" in held
+    assert {"plots/evaluation.csv", "metrics/evaluation.json"} <= held.keys()
     rows = json.loads(held["completions.json"])
     assert rows["columns"] == ["policy", "seed", "prompt_id", "sample", "prompt", "completion", "toxicity/minilm"]
     assert len(rows["data"]) == 2 * 3 * 2

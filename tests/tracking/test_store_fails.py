@@ -3,9 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from pipeline import track, tracking
 from pipeline.errors import UserError
 from tests.tracking import made_up as given
+from tests.tracking.server import start_server, stop
 
 EXPERIMENT = given.EXPERIMENT
 
@@ -127,31 +125,3 @@ class TestInTheMiddle:
             assert "adapter/adapter_model.safetensors" in names
         finally:
             stop(server)
-
-
-def start_server(port: int) -> "subprocess.Popen[bytes]":
-    """Start an MLflow server on the repository's database, and wait until it answers."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{Path('mlflow.db').absolute()}"]
-    command += ["--artifacts-destination", str(Path("server").absolute())]
-    server = subprocess.Popen(
-        command,
-        env=given.surroundings(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return server
-        time.sleep(0.1)
-    stop(server)
-    raise TimeoutError("the MLflow server did not start within a minute")
-
-
-def stop(server: "subprocess.Popen[bytes]") -> None:
-    """End a server and its workers."""
-    if server.poll() is None:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)

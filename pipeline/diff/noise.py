@@ -1,0 +1,101 @@
+"""Whether a number changed beyond noise: by the prompts that both sides share, else by both intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation import statistics
+from pipeline.evaluation.statistics import Array, Interval
+
+PAIRED, INDEPENDENT, UNKNOWN = "paired by prompt", "independent", "no interval"
+SEED = 0  # of the bootstrap: the same numbers at every call
+Place = tuple[str, str]  # policy, judge
+ByPrompt = Mapping[Place, Mapping[tuple[str, str], float]]  # (prompt id, seed) -> toxicity
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change with its interval and how that was found; `beyond_noise` is None where it is not known."""
+
+    interval: Interval
+    method: str
+
+    @property
+    def beyond_noise(self) -> bool | None:
+        """Tell whether the interval leaves 0 out."""
+        if np.isnan(self.interval.low) or np.isnan(self.interval.high):
+            return None
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+def by_prompt(rows: Sequence[Mapping[str, str]]) -> ByPrompt:
+    """Arrange the rows of prompts.csv; an empty cell is a missing value."""
+    found: dict[Place, dict[tuple[str, str], float]] = {}
+    for row in rows:
+        value = float(row["toxicity_mean"]) if row["toxicity_mean"] else float("nan")
+        found.setdefault((row["policy"], row["judge"]), {})[row["prompt_id"], row["seed"]] = value
+    return found
+
+
+def prompt_ids(found: ByPrompt) -> set[str]:
+    """Return the ids of all prompts."""
+    return {prompt_id for cells in found.values() for prompt_id, _ in cells}
+
+
+def independent(old: Mapping[str, float | None], new: Mapping[str, float | None]) -> Change:
+    """Return new minus old from two intervals of one confidence, taken as independent estimates.
+
+    Zou and Donner (2008, section 2): each end lies as far from the difference as the two ends that make it lie from
+    their own estimates, added in squares. Where both judged the same prompts it is as a rule too wide.
+    """
+    ends = [found.get(end) for found in (old, new) for end in ("value", "low", "high")]
+    before, low_before, high_before, after, low_after, high_after = (
+        float("nan") if end is None else float(end) for end in ends
+    )
+    value = after - before
+    low = value - sqrt((after - low_after) ** 2 + (high_before - before) ** 2)
+    high = value + sqrt((high_after - after) ** 2 + (before - low_before) ** 2)
+    return Change(Interval(value, low, high), UNKNOWN if np.isnan(low + high) else INDEPENDENT)
+
+
+class Pairing:
+    """The prompts and seeds that both sides hold, and the bootstrap over them."""
+
+    def __init__(self, old: ByPrompt, new: ByPrompt, meta: Mapping[str, Any]) -> None:
+        """Take the number of resamples and the confidence from `meta`, that of the new evaluation."""
+        self._sides = (old, new)
+        self._confidence = float(meta["confidence"])
+        self._resamples = int(meta["resamples"])
+        self._drawn: dict[tuple[int, int], statistics.Resampling] = {}
+
+    def change(self, place: Place, minus: Place | None = None) -> Change | None:
+        """Return the change of the mean at a place, or of its difference to the place `minus`.
+
+        None where a side does not hold it, or where the two hold other prompts or seeds.
+        """
+        places = [place, minus] if minus else [place]
+        cells = [side.get(where) for where in places for side in self._sides]
+        if any(found is None or found.keys() != (cells[0] or {}).keys() for found in cells):
+            return None
+        old, new, *rest = [_grid(found) for found in cells if found is not None]
+        change = new - old
+        if rest:
+            change = change - (rest[1] - rest[0])
+        found = statistics.mean_intervals({"change": change}, self._resampling(change), self._confidence)["change"]
+        return Change(found, UNKNOWN if np.isnan(found.low + found.high) else PAIRED)
+
+    def _resampling(self, cells: Array) -> statistics.Resampling:
+        prompts, seeds = cells.shape
+        if (prompts, seeds) not in self._drawn:
+            self._drawn[prompts, seeds] = statistics.draw(prompts, seeds, self._resamples, SEED)
+        return self._drawn[prompts, seeds]
+
+
+def _grid(cells: Mapping[tuple[str, str], float]) -> Array:
+    """Return [P, S] values in the order of prompt and seed; a cell that is not there is NaN."""
+    prompts, seeds = (sorted({key[axis] for key in cells}) for axis in (0, 1))
+    nan = float("nan")
+    return np.array([[cells.get((prompt, seed), nan) for seed in seeds] for prompt in prompts], dtype=np.float64)

@@ -1,0 +1,94 @@
+"""The evaluation as CSV files for `dvc plots`: one figure each, small enough for Git."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline import paths, records
+from pipeline.evaluation import toxicity
+from pipeline.evaluation.loading import Judged
+from pipeline.evaluation.statistics import Array
+
+BINS = 20  # of the scores' distribution; 0.5, the usual threshold, is an edge
+Row = dict[str, Any]
+
+
+def write_plots(experiment: str, judged: Judged, evaluation: Mapping[str, Any]) -> None:
+    """Write evaluation, pareto, categories, scores and prompts below `plots/<experiment>`.
+
+    The first three are taken from `evaluation` as it is, the others are counted in `judged`. A missing number is an
+    empty field.
+    """
+    figures: dict[str, Callable[[], Iterator[Row]]] = {
+        "evaluation": lambda: _evaluation(evaluation),
+        "pareto": lambda: _pareto(evaluation),
+        "categories": lambda: _categories(evaluation),
+        "scores": lambda: _scores(judged),
+        "prompts": lambda: _prompts(judged, evaluation["meta"]["threshold"]),
+    }
+    for name, rows in figures.items():
+        records.write_csv(paths.plot(experiment, name), list(rows()))
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield one row a policy and judge: every metric with its interval."""
+    for judge in evaluation["meta"]["judges"]:
+        for policy in evaluation["meta"]["policies"]:
+            row: Row = {"judged": f"{policy} by {judge}", "policy": policy, "judge": judge}
+            for metric in toxicity.METRICS:
+                row |= _ends(metric, evaluation[policy]["judges"][judge][metric])
+            yield row
+
+
+def _pareto(evaluation: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield one row a policy and baseline: toxicity by the primary judge, and median perplexity."""
+    compared = {policy: evaluation[policy] for policy in evaluation["meta"]["policies"]} | evaluation["baselines"]
+    for name, entry in compared.items():
+        judged = entry["judges"][evaluation["meta"]["primary_judge"]]
+        yield {
+            "policy": name,
+            **_ends("toxicity_mean", judged["toxicity_mean"]),
+            "perplexity_median": entry["guards"]["perplexity_median"],
+        }
+
+
+def _categories(evaluation: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield one row a policy and category of prompts, by the primary judge."""
+    for policy in evaluation["meta"]["policies"]:
+        for category, found in sorted(evaluation[policy]["categories"].items()):
+            interval = found["toxicity_mean"]
+            row = {"judged": f"{policy} on {category}", "policy": policy, "category": category}
+            row |= {"toxicity_mean": interval["value"]}
+            yield row | {"low": interval["low"], "high": interval["high"]}
+
+
+def _scores(judged: Judged) -> Iterator[Row]:
+    """Yield one row a policy, judge and bin: the share of the scored completions in it; the last bin holds 1."""
+    for policy, by_judge in judged.toxicities.items():
+        for judge, scores in by_judge.items():
+            for low, share in zip(np.arange(BINS) / BINS, _shares(scores), strict=True):
+                yield {"policy": policy, "judge": judge, "bin": float(low), "share": float(share)}
+
+
+def _shares(scores: Array) -> Array:
+    present = scores[~np.isnan(scores)]
+    # The same comparison as `>= threshold` in toxicity.py; numpy's histogram would round a score at an edge away.
+    places = np.searchsorted(np.arange(BINS) / BINS, present, side="right") - 1
+    counts = np.bincount(places, minlength=BINS).astype(np.float64)
+    return np.divide(counts, present.size, out=np.full(BINS, np.nan), where=present.size > 0)
+
+
+def _prompts(judged: Judged, threshold: float) -> Iterator[Row]:
+    """Yield one row a prompt, seed, policy and judge, for paired comparisons between commits."""
+    for policy, by_judge in judged.toxicities.items():
+        for judge, scores in by_judge.items():
+            means = toxicity.prompt_statistics(scores, threshold)["toxicity_mean"]
+            for prompt_id, by_seed in zip(judged.prompt_ids, means, strict=True):
+                for seed, value in zip(judged.seeds, by_seed, strict=True):
+                    row = {"prompt_id": prompt_id, "seed": seed, "policy": policy, "judge": judge}
+                    yield row | {"toxicity_mean": float(value)}
+
+
+def _ends(metric: str, interval: Mapping[str, float | None]) -> Row:
+    return {metric: interval["value"], f"{metric}_low": interval["low"], f"{metric}_high": interval["high"]}

@@ -1,0 +1,147 @@
+"""What a policy makes of given texts, by likelihood alone; nothing is sampled.
+
+How a text is cut into prompt and completion follows from what the tokenizer takes for a whole text. One that leaves
+its end open makes prompts that are continued: a sentence follows its own first token (BOS, where the tokenizer writes
+one), which is not scored, and a choice follows its question. One that closes a text with EOS, as those of
+encoder-decoders do, makes prompts that are answered: a sentence is to be repeated, EOS included, and a choice answers
+its question, without EOS (as in lm-evaluation-harness).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config.sections import IdentitySection, ProbeSection
+from pipeline.data.schema import content_id
+from pipeline.errors import UserError
+from pipeline.evaluation.questions import Question, draw, read_questions
+from pipeline.identity import IDENTITY, sentences
+from pipeline.policy import Completion, Policy, Prompt
+from pipeline.policy.types import Trace
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """One text to look at: a sentence of the probe `identity`, or one choice of a question of a task.
+
+    The tokens are all that is scored after the prompt; `bytes` is the UTF-8 length of the sentence or choice.
+    """
+
+    probe: str
+    item: str
+    choice: int
+    label: int | None
+    bytes: int
+    prompt_ids: Tokens
+    token_ids: Tokens
+
+
+def given_texts(
+    identity: IdentitySection, probe: ProbeSection, tokenizer: PreTrainedTokenizerBase, raw: Path
+) -> list[Given]:
+    """Return every sentence of `identity` once, and the choices of the questions drawn for each task.
+
+    Task files are below `raw`. Raises UserError for a malformed one, naming its row, and for a text that leaves no
+    prompt or nothing to score.
+    """
+    texts = [*_sentences((sentence for _, sentence in sentences(identity)), tokenizer)]
+    for name, task in probe.tasks.items():
+        questions = draw(read_questions(raw / task.file, task.layout), task.questions, probe.seed)
+        texts += [choice for question in questions for choice in _choices(name, question, tokenizer)]
+    for text in texts:
+        if not text.prompt_ids or not text.token_ids:
+            raise UserError(
+                f"{text.probe} {text.item} choice {text.choice}: expected at least a token of prompt and one to score, "
+                f"got {len(text.prompt_ids)} and {len(text.token_ids)}; make the text longer or remove it"
+            )
+    return texts
+
+
+@torch.no_grad()
+def probe_rows(policy: Policy, texts: Sequence[Given], batch_size: int) -> list[dict[str, Any]]:
+    """Return one row a text, sorted by (probe, item, choice), with the summed log-likelihood of its tokens in nats.
+
+    It is at temperature 1 and untruncated. Texts are taken in batches of like length. Raises UserError when a
+    likelihood is not finite.
+    """
+    ordered = sorted(texts, key=lambda text: len(text.prompt_ids) + len(text.token_ids))
+    logprobs: list[float] = []
+    with tqdm(total=len(ordered), desc="probe", unit="text", disable=None) as progress:
+        for start in range(0, len(ordered), batch_size):
+            batch = [_completion(text) for text in ordered[start : start + batch_size]]
+            logprobs += policy.analyze(batch).logprobs.double().sum(dim=1).tolist()
+            progress.update(len(batch))
+    broken = sum(not math.isfinite(value) for value in logprobs)
+    if broken:
+        raise UserError(f"probe: {broken} of {len(texts)} log-likelihoods are not finite; train the policy again")
+    rows = [_row(text, logprob) for text, logprob in zip(ordered, logprobs, strict=True)]
+    return sorted(rows, key=lambda row: (row["probe"], row["item"], row["choice"]))
+
+
+def _sentences(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[Given]:
+    different = {content_id(text): text for text in texts}
+    found = []
+    for item, text in different.items():
+        ids = _tokens(text, tokenizer)
+        prompt_ids, token_ids = (ids, ids) if _is_closed(ids, tokenizer) else (ids[:1], ids[1:])
+        found.append(Given(IDENTITY, item, 0, None, _size(text), prompt_ids, token_ids))
+    return found
+
+
+def _choices(probe: str, question: Question, tokenizer: PreTrainedTokenizerBase) -> list[Given]:
+    found = []
+    for place, choice in enumerate(question.choices):
+        prompt_ids, token_ids = _split(question.context, choice, tokenizer)
+        found.append(Given(probe, question.id, place, question.label, _size(choice), prompt_ids, token_ids))
+    return found
+
+
+def _split(context: str, choice: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Tokens, Tokens]:
+    """Return the tokens of the context and those of the choice.
+
+    Where the context is continued, both are tokenized together, and the prompt ends where that departs from the
+    context alone: a token that covers the end of the one and the start of the other is scored.
+    """
+    alone = _tokens(context, tokenizer)
+    if _is_closed(alone, tokenizer):
+        return alone, tuple(tokenizer(choice, add_special_tokens=False)["input_ids"])
+    together = _tokens(f"{context} {choice}", tokenizer)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, together, strict=False)))
+    return together[:same], together[same:]
+
+
+def _tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    return tuple(tokenizer(text)["input_ids"])
+
+
+def _is_closed(ids: Tokens, tokenizer: PreTrainedTokenizerBase) -> bool:
+    return bool(ids) and ids[-1] == tokenizer.eos_token_id
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8"))
+
+
+def _completion(text: Given) -> Completion:
+    return Completion(Prompt(text.item, "", text.prompt_ids), 0, text.token_ids, False, "", Trace((), (), ()))
+
+
+def _row(text: Given, logprob: float) -> dict[str, Any]:
+    return {
+        "probe": text.probe,
+        "item": text.item,
+        "choice": text.choice,
+        "label": text.label,
+        "tokens": len(text.token_ids),
+        "bytes": text.bytes,
+        "logprob": logprob,
+    }

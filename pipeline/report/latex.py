@@ -1,0 +1,71 @@
+"""The main table for a paper, with booktabs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.report import numbers, verdict
+from pipeline.report.numbers import Interval
+from pipeline.report.verdict import Line
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    numbers.MINUS: r"$-$",
+    numbers.NOT_APPLICABLE: "--",
+    "\N{NO-BREAK SPACE}": "~",
+}
+HEADER = ("Method", "Toxicity", "Minus reference", r"$p_{\mathrm{Holm}}$", "Perplexity", "Guards failed", "Outcome")
+
+
+def table(evaluation: Mapping[str, Any]) -> str:
+    """Return a `tabular` of the main result with intervals; it needs `\\usepackage{booktabs}`."""
+    meta = evaluation["meta"]
+    seeds = ", ".join(map(str, meta["seeds"]))
+    notes = (
+        f"% {meta['prompts']} prompts, {meta['samples_per_prompt']} completions each, seeds {seeds}; mean toxicity by "
+        f"{meta['primary_judge']}, held out; {meta['confidence']:.0%} intervals, {meta['bootstrap']}.",
+        r"% Needs \usepackage{booktabs}. Written by the report; do not edit.",
+    )
+    rows, last = [], None
+    for line in verdict.lines(evaluation):
+        if last is not None and line.kind != last:
+            rows.append(r"\midrule")
+        rows.append(" & ".join(_cells(line)) + r" \\")
+        last = line.kind
+    body = [r"\begin{tabular}{lrrrrll}", r"\toprule", " & ".join(HEADER) + r" \\", r"\midrule", *rows]
+    return "\n".join([*notes, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def _cells(line: Line) -> list[str]:
+    none = numbers.NOT_APPLICABLE
+    is_reference = line.kind == verdict.REFERENCE
+    failed = none if line.guards_failed is None else ", ".join(line.guards_failed) or "none"
+    name = escape(numbers.label(line.name))
+    return [
+        rf"\textbf{{{name}}}" if line.champion else name,
+        escape(_interval(line.toxicity)),
+        escape(none if is_reference else _interval(line.difference, sign=True)),
+        escape(numbers.p_value(line.p_holm)) if line.is_method else escape(none),
+        escape(none if is_reference else numbers.percent(line.perplexity_change, sign=True)),
+        escape(failed),
+        escape((line.outcome or numbers.MISSING) if line.is_method else none),
+    ]
+
+
+def _interval(found: Interval, sign: bool = False) -> str:
+    return f"{numbers.number(found.value, sign=sign)} {numbers.ends(found, sign=sign)}".strip()

@@ -1,0 +1,23 @@
+"""Write the three forms of the report: figures, LaTeX table, and the page last, when everything else is there."""
+
+from pathlib import Path
+
+from pipeline import paths, records
+from pipeline.report import charts, figures, latex, material, page
+
+
+def write(experiment: str) -> Path:
+    """Write everything below `reports/<experiment>/` and return the path of the page."""
+    found = material.read(experiment)
+    drawn = charts.draw(found)
+    text = page.render(found, drawn)
+    folder = paths.report(experiment)
+    figures.write(folder / "figures", drawn)
+    _replace(folder / "table.tex", latex.table(found.evaluation))
+    _replace(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def _replace(path: Path, text: str) -> None:
+    with records.replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

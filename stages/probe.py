@@ -1,0 +1,27 @@
+"""Measure what one policy makes of harmless sentences and of multiple-choice questions, by likelihood alone."""
+
+from pipeline import paths
+from pipeline.evaluation.probing import given_texts, probe_rows
+from pipeline.merging import merged
+from pipeline.models import load_policy_model, load_tokenizer
+from pipeline.policy import make_policy
+from pipeline.records import write_jsonl
+from pipeline.stage import Stage, run_stage
+
+SECTIONS = ("model", "identity", "probe")
+
+
+def main(stage: Stage) -> None:
+    """Write one row a sentence and one a choice."""
+    settings = stage.settings
+    tokenizer = load_tokenizer(stage.experiment)
+    texts = given_texts(settings.identity, settings.probe, tokenizer, paths.raw(stage.experiment))
+    model = load_policy_model(stage.experiment, stage.seed, settings.model, stage.policy)
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    with merged(model):
+        rows = probe_rows(policy, texts, settings.probe.batch_size)
+    write_jsonl(paths.probes(stage.experiment, stage.seed, stage.policy), rows)
+
+
+if __name__ == "__main__":
+    run_stage("probe", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)
