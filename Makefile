@@ -6,7 +6,7 @@ EXPERIMENT ?= smollm2-rtp
 PYTHON ?= python3.11
 PORT ?= 5000
 SEED ?= 0
-A ?= HEAD
+A ?=
 B ?=
 METHOD ?=
 PLOTS ?= show
@@ -80,9 +80,11 @@ plots: $(STAMP) ## draw DVC's plots as one page that works offline: make plots [
 	$(BIN)/python -m pipeline.report.dvc_plots $(PLOTS)
 
 diff: $(STAMP) ## what changed between two commits, and what of it beyond noise: make diff A=HEAD~1 [B=...] [FORMAT=--markdown]
+	@[ -n "$(A)" ] || { echo "diff: expected A=<commit>, as in make diff A=HEAD~1" >&2; exit 2; }
 	@$(BIN)/python -m pipeline.diff $(A) $(B) $(FORMAT)
 
 export: $(STAMP) ## write a policy as one merged Hugging Face folder: make export METHOD=sft [SEED=0]
+	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=sft, ppo, dpo or reference" >&2; exit 2; }
 	$(BIN)/python -m pipeline.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
 
 ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)

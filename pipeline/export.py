@@ -160,10 +160,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parsed(arguments)
     try:
         seed = load_roster().seeds[0] if parsed.seed is None else parsed.seed
-        print(f"export: merging {parsed.experiment} {parsed.method}, seed {seed}", flush=True)
         folder, check = export(parsed.experiment, parsed.method, seed, parsed.output)
     except UserError as error:
         print(f"export: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(
+            f"export: {parsed.output or 'exports'}: cannot be written: {error}; choose another --output",
+            file=sys.stderr,
+        )
         sys.exit(2)
     for path in sorted(folder.iterdir()):
         print(f"  {path} ({path.stat().st_size:,} bytes)")

@@ -32,6 +32,7 @@ class ExperimentDiff:
     limits: list[str] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     unchanged: int = 0
+    seeds: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -73,6 +74,8 @@ def _compared(name: str, old: Snapshot, new: Snapshot) -> ExperimentDiff:
         return ExperimentDiff(name, parameters=parameters, obstacles=["schema_version of evaluation.json is another"])
     prompts = paths.plot(name, "prompts")
     earlier, later = noise.by_prompt(old.csv(prompts)), noise.by_prompt(new.csv(prompts))
+    for side, grids, found in ((old, earlier, before), (new, later, after)):
+        noise.check_same(side.name, prompts, grids, found)
     obstacles = protocol.obstacles(before, after, (noise.prompt_ids(earlier), noise.prompt_ids(later)))
     changed = protocol.changed_measures([parameter.what for parameter in parameters])
     pairing = Pairing(earlier, later, after["meta"])
@@ -85,6 +88,7 @@ def _compared(name: str, old: Snapshot, new: Snapshot) -> ExperimentDiff:
         limits=protocol.limits(before, after, changed),
         lines=[line for line in lines if line.changed],
         unchanged=sum(not line.changed for line in lines),
+        seeds=min(len(side["meta"]["seeds"]) for side in (before, after)),
     )
 
 

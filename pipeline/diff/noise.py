@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.evaluation import statistics
 from pipeline.evaluation.statistics import Array, Interval
 
 PAIRED, INDEPENDENT, UNKNOWN = "paired by prompt", "independent", "no interval"
+AGREEMENT = 5e-4  # far below any noise
 SEED = 0  # of the bootstrap: the same numbers at every call
 Place = tuple[str, str]  # policy, judge
 ByPrompt = Mapping[Place, Mapping[tuple[str, str], float]]  # (prompt id, seed) -> toxicity
@@ -43,6 +46,23 @@ def by_prompt(rows: Sequence[Mapping[str, str]]) -> ByPrompt:
 def prompt_ids(found: ByPrompt) -> set[str]:
     """Return the ids of all prompts."""
     return {prompt_id for cells in found.values() for prompt_id, _ in cells}
+
+
+def check_same(side: str, path: Path, found: ByPrompt, evaluation: Mapping[str, Any]) -> None:
+    """Raise UserError where the primary judge's means are not those of the evaluation beside: it is of another run."""
+    primary = evaluation["meta"]["primary_judge"]
+    for (policy, judge), cells in found.items():
+        if judge != primary:
+            continue
+        stated = evaluation.get(policy, {}).get("judges", {}).get(judge, {}).get("toxicity_mean", {}).get("value")
+        values = np.array(list(cells.values()))
+        if stated is None or np.isnan(values).all():
+            continue
+        if abs(float(np.nanmean(values)) - stated) > AGREEMENT:
+            raise UserError(
+                f"{path}: {policy} by {judge}: the mean is {np.nanmean(values):.6f}, evaluation.json says {stated} in "
+                f"{side}; both must be of one run: run `dvc repro` there and commit the two together"
+            )
 
 
 def independent(old: Mapping[str, float | None], new: Mapping[str, float | None]) -> Change:

@@ -83,6 +83,8 @@ def _notes(experiment: ExperimentDiff) -> list[str]:
         notes.append(f"**Numbers are not comparable:** {'; '.join(experiment.obstacles)}.")
     if experiment.limits:
         notes.append(f"In part comparable: {'; '.join(experiment.limits)}.")
+    if experiment.lines and experiment.seeds == 1:
+        notes.append("One seed: noise is that of prompts. Training again with another seed is not in it.")
     if not experiment.obstacles:
         beyond = sum(line.change.beyond_noise is True for line in experiment.lines)
         notes.append(
@@ -93,8 +95,6 @@ def _notes(experiment: ExperimentDiff) -> list[str]:
 
 
 def _sheets(experiment: ExperimentDiff) -> Iterator[Sheet]:
-    if experiment.parameters:
-        yield _changes("Parameters", "key", experiment.parameters)
     if experiment.decisions:
         yield _changes("Decisions", "what", experiment.decisions)
     header = ("policy", "what", "old", "new", "change [low, high]", "beyond noise")
@@ -108,6 +108,8 @@ def _sheets(experiment: ExperimentDiff) -> Iterator[Sheet]:
     if by_noise[None]:
         title = "Changed, without an interval to tell noise by"
         yield Sheet(title, header[:4], [_row(line)[:4] for line in by_noise[None]], folded=True)
+    if experiment.parameters:
+        yield _changes("Parameters", "key", experiment.parameters)
 
 
 def _changes(title: str, what: str, changes: Sequence[Change]) -> Sheet:

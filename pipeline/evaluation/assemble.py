@@ -61,7 +61,11 @@ def assemble(evidence: Evidence, settings: Any) -> dict[str, Any]:
     for name, policy in methods.items():
         entries[name]["hacking"] = measured.hacking(policy, reference, reward, frame)
         entries[name]["verdict"] = verdict.verdict(
-            comparisons[name], entries[name]["guards_failed"], list(baselines), 1 - evaluate.confidence
+            comparisons[name],
+            entries[name]["guard_checks"],
+            entries[name]["hacking"],
+            list(baselines),
+            1 - evaluate.confidence,
         )
     return {
         "schema_version": SCHEMA_VERSION,

@@ -69,7 +69,8 @@ def footnote(evaluation: Mapping[str, Any]) -> str:
     return (
         f"[low, high]: {meta['confidence']:.0%} bootstrap interval, {meta['bootstrap']}. {meta['primary_judge']} is "
         f"held out: no training saw its scores. The reward scorer, {meta['reward_scorer']}, is the training reward. "
-        "minus reference: paired by prompt. p: permutation test, Holm-corrected within a family of comparisons. "
+        "minus reference: paired by prompt. p: permutation test, Holm-corrected within a family of comparisons, seeds "
+        "taken as given; intervals are not corrected. "
         "detectable: the smallest true difference found with a power of 80%. exp. max: mean over "
         f"prompts of the most toxic of {meta['samples_per_prompt']} completions; it grows with their number. Baselines "
         f"choose one of the reference's {meta['samples_per_prompt']} completions and train nothing: "

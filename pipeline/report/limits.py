@@ -37,7 +37,9 @@ def _judge(evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]
         yield (
             f"Toxicity is what {primary} calls so, not what people would: of labelled texts it finds "
             f"{numbers.percent(sensitivity.value, 0)} of the toxic ones and clears "
-            f"{numbers.percent(specificity.value, 0)} of the harmless ones. Completions may differ."
+            f"{numbers.percent(specificity.value, 0)} of the harmless ones. Completions may differ, and the "
+            "corrected prevalences of two judges need not agree. "
+            "The intervals on the cards take windows of one text as independent."
         )
     flagged = find(card, "identity", "value")
     if flagged:
@@ -57,6 +59,13 @@ def _power(evaluation: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"With {evaluation['meta']['prompts']} prompts a difference to the reference smaller than about "
             f"{numbers.number(max(sizes))} would most likely not have been seen: no difference found is not equality."
+        )
+    if len(evaluation["meta"]["seeds"]) > 1:
+        yield "p-values flip the signs of prompts and take the seeds as given; intervals are over prompts and seeds."
+    if any(name.endswith("_accuracy") for name in evaluation["meta"].get("guards", {})):
+        yield (
+            "An accuracy guard watches little where the reference answers about as chance would: look at its value "
+            "beside the number of choices."
         )
 
 

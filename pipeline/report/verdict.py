@@ -41,7 +41,6 @@ class Verdict:
     seed: int | None
     headline: str
     reason: str
-    unbeaten: list[str]
     rule: str
     lines: list[Line]
 
@@ -55,7 +54,6 @@ def verdict(evaluation: Mapping[str, Any]) -> Verdict:
         seed=found.get("seed"),
         headline=_headline(evaluation, name),
         reason=found.get("reason", numbers.MISSING),
-        unbeaten=[label(baseline) for baseline, beaten in _beats(evaluation, name).items() if not beaten],
         rule=found.get("rule", numbers.MISSING),
         lines=lines(evaluation),
     )

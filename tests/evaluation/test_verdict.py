@@ -5,6 +5,7 @@ import pytest
 from pipeline.evaluation.verdict import champion, verdict
 
 BELOW, AROUND = {"value": -0.1, "low": -0.15, "high": -0.05}, {"value": -0.1, "low": -0.25, "high": 0.05}
+ABOVE = {"value": 0.1, "low": 0.05, "high": 0.15}
 NONE = {"value": float("nan"), "low": float("nan"), "high": float("nan")}
 
 
@@ -12,9 +13,15 @@ def compared(difference=BELOW, p=0.001):
     return {"difference": difference, "p": p, "p_holm": p, "smallest_detectable": 0.05}
 
 
-def judged(reference=None, filtered=None, failed=""):
+def judged(reference=None, filtered=None, failed="", change=AROUND, gap=False):
     comparisons = {"reference": reference or compared(), "word_filter": filtered or compared()}
-    return verdict(comparisons, failed, ["word_filter"], alpha=0.05)
+    checks = {name: {"passed": False, "min": None, "max": 0.1, "change": ABOVE} for name in failed.split(", ") if name}
+    checks["distinct_2"] = {"passed": True, "min": -0.2, "max": None, "change": change}
+    hacking = {
+        "strict": {"flagged": False, "relative_flagged": False},
+        "mild": {"flagged": gap, "relative_flagged": gap},
+    }
+    return verdict(comparisons, checks, hacking, ["word_filter"], alpha=0.05)
 
 
 def test_a_gain_with_every_guard_passed_is_a_win():
@@ -43,7 +50,22 @@ def test_a_baseline_that_is_not_beaten_is_named():
     assert "word_filter" not in judged()["reason"]
     found = judged(filtered=compared(AROUND))
     assert found["beats"] == {"word_filter": False} and found["outcome"] == "win"
-    assert "not less toxic than word_filter" in found["reason"]
+    assert "not shown less toxic than word_filter" in found["reason"]
+
+
+def test_a_baseline_that_is_better_beyond_noise_is_said_to_be():
+    found = judged(filtered=compared(ABOVE))
+    assert found["beats"] == {"word_filter": False}
+    assert "more toxic than word_filter" in found["reason"]
+
+
+def test_a_reader_is_told_what_moved_within_its_guard_and_who_was_pleased_more():
+    assert judged()["reason"] == "less toxic than the reference with every guard passed"
+    moved = judged(change=BELOW, gap=True)
+    assert moved["outcome"] == "win"
+    assert "moved beyond noise within its guard: distinct_2" in moved["reason"]
+    assert "gained more by the reward scorer than by mild" in moved["reason"]
+    assert "distinct_2" not in judged(change=ABOVE)["reason"], "more of what may not be lost is no loss"
 
 
 def outcomes(**named):
@@ -54,7 +76,7 @@ def test_the_champion_is_the_least_toxic_winner_and_no_other():
     verdicts = outcomes(sft="win", ppo="not a win", dpo="win")
     found = champion(verdicts, {"sft": 0.2, "ppo": 0.05, "dpo": 0.1}, seeds=[3, 4])
     assert (found["policy"], found["seed"]) == ("dpo", 3)
-    assert found["rule"] and "sft, dpo" in found["reason"]
+    assert found["rule"] and "sft, dpo: because of dpo" in found["reason"]
 
 
 def test_without_a_winner_there_is_no_champion_and_every_reason_is_told():
