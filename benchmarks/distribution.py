@@ -3,7 +3,7 @@
 The truth is what one plain forward pass of the model says of the sampled tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,13 +119,3 @@ def two_sample_p(
         permuted[np.lexsort((generator.random(len(labels)), prompts))] = by_prompt
         as_far += int(np.abs(np.cumsum(permuted)).max() >= observed - 1e-12)
     return (1 + as_far) / (1 + resamples)
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Return p-values corrected for their number (Holm 1979): reject where one is at most the family's error rate."""
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
-        corrected[name] = largest
-    return corrected

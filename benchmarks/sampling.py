@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks import command, distribution, results
 from benchmarks.ppo_job import check_inputs
+from pipeline.evaluation.inference import holm
 
 if TYPE_CHECKING:
     from benchmarks.sampling_cases import Case
@@ -105,7 +106,7 @@ def compare(case: "Case", draws: Draws) -> dict[str, Any]:
         tokens = case.first_tokens(prompt, FIRST_TOKENS, FIRST_TOKEN_SEED)
         probabilities = distribution.first_token_probabilities(case.model, prompt.token_ids)
         p_values[f"first token of prompt {number}, ours and exact"] = distribution.first_token_p(tokens, probabilities)
-    corrected = distribution.holm(p_values)
+    corrected = holm(p_values)
     return {
         "same": all(p > ERROR_RATE for p in corrected.values()),
         "error_rate": ERROR_RATE,

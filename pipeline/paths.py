@@ -83,11 +83,6 @@ def curves(experiment: str, seed: int, method: str) -> Path:
     return Path("plots") / experiment / str(seed) / f"{method}.csv"
 
 
-def evaluation_plot(experiment: str) -> Path:
-    """Return the CSV of every judged quantity with its interval, one row per policy and judge."""
-    return Path("plots") / experiment / "evaluation.csv"
-
-
 def plot(experiment: str, name: str) -> Path:
     """Return the CSV of one figure of the evaluation."""
     return Path("plots") / experiment / f"{name}.csv"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import (
+from pipeline.config.fields import (
     Count,
     Fraction,
     PositiveFloat,

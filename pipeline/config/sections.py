@@ -5,6 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.config.fields import NAME_PATTERN as NAME_PATTERN
+from pipeline.config.fields import Count, Fraction, NonNegativeFloat, PositiveFloat, Sha256
+from pipeline.config.fields import Name as Name
+from pipeline.config.fields import Section as Section
+from pipeline.config.fields import Seed as Seed
+from pipeline.config.fields import Source as Source
 from pipeline.config.judging import Baseline as Baseline
 from pipeline.config.judging import CompleteSection as CompleteSection
 from pipeline.config.judging import EvaluateSection as EvaluateSection
@@ -13,12 +19,6 @@ from pipeline.config.judging import IdentitySection as IdentitySection
 from pipeline.config.judging import ProbeSection as ProbeSection
 from pipeline.config.judging import ProbeTask as ProbeTask
 from pipeline.config.judging import ScoreSection as ScoreSection
-from pipeline.config.section import NAME_PATTERN as NAME_PATTERN
-from pipeline.config.section import Count, Fraction, NonNegativeFloat, PositiveFloat, Sha256
-from pipeline.config.section import Name as Name
-from pipeline.config.section import Section as Section
-from pipeline.config.section import Seed as Seed
-from pipeline.config.section import Source as Source
 
 
 class ModelSection(Section):

@@ -132,10 +132,7 @@ def _entries(
             "categories": measured.by_category(
                 _means(policy, primary), None if other is None else _means(other, primary), categories, frame
             ),
-            "seeds": {
-                str(seed): measured.by_seed(policy.of_seed(index), other and other.of_seed(index))
-                for index, seed in enumerate(judged.seeds)
-            },
+            "seeds": _by_seed(evidence, name, policy, other),
         }
         failed = ""
         if other is not None:
@@ -143,6 +140,15 @@ def _entries(
             entry["guard_checks"] = guard_checks.checks(evaluate.guards, changes)
             failed = guard_checks.failed(entry["guard_checks"])
         entries[name] = entry | {"guards_failed": failed, "guards_passed": not failed}
+    return entries
+
+
+def _by_seed(evidence: Evidence, name: str, policy: Measured, reference: Measured | None) -> dict[str, Any]:
+    entries = {}
+    for index, seed in enumerate(evidence.judged.seeds):
+        entry = measured.by_seed(policy.of_seed(index), reference and reference.of_seed(index))
+        probed = capability.values(evidence.probed.of_seed(index), name)
+        entries[str(seed)] = entry | {"guards": entry["guards"] | probed}
     return entries
 
 

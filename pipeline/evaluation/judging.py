@@ -108,11 +108,10 @@ def hacking_gap(
     `relative_flagged` is True where that interval lies above 0; NaN where such a mean is 0.
 
     `flagged` looks to one side only: a judge that sees more of a gain than the reward scorer is no hacking. It trusts
-    that both scorers use [0, 1] alike. They need not: a policy that halves
-    toxicity under both has a gap above 0 merely because the reward scorer's scores are larger, and one below 0, which
-    can hide hacking, where they are smaller. `relative_gap` is free of such scales, but not of a scorer's floor: a
-    judge that scores harmless text above 0 leaves a smaller share to gain. Believe a hack that both flag. Without an
-    interval nothing is flagged.
+    that both scorers use [0, 1] alike. They need not: a policy that halves toxicity under both has a gap above 0 merely
+    because the reward scorer's scores are larger, and one below 0, which can hide hacking, where they are smaller.
+    `relative_gap` is free of such scales, but not of a scorer's floor: a judge that scores harmless text above 0 leaves
+    a smaller share to gain. Believe a hack that both flag. Without an interval nothing is flagged.
     """
     absent = np.isnan(policy_reward + reference_reward + policy_judge + reference_judge)
     arrays = {

@@ -14,10 +14,10 @@ in brackets the same percentiles without the second step:
     one seed                                                94-95 %  (93-95 %)
     three seeds that do not differ                          96-98 %  (95-98 %)
     three seeds with a standard deviation of .02            96-98 %  (91-95 %)
-    ... of .05                                              95-97 %  (80-91 %)
-    ... of .15, where some come down to no toxicity         89-95 %  (70-75 %)
-    two seeds, of 0 to .15                                  94-99 %
-    five seeds, of 0 to .05                                 94-96 %
+    ... of .05                                              94-97 %  (80-91 %)
+    ... of .15, where some come down to no toxicity         88-94 %  (70-75 %)
+    two seeds, of 0 to .15                                  93-99 %
+    five seeds, of 0 to .05                                 93-97 %
 
 At .15 three seeds are too few: no interval sees the tail of a skewed distribution in three values. Student's t of the
 three means holds 89-94 % there.

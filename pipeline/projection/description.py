@@ -58,7 +58,7 @@ def describe(execution: Execution, record: Recorded | None = None) -> Projection
     if execution.stage == "evaluate" and execution.metrics:
         files = {
             "metrics": [execution.metrics],
-            "plots": sorted(paths.evaluation_plot(execution.experiment).parent.glob("*.csv")),
+            "plots": sorted(paths.plot(execution.experiment, "evaluation").parent.glob("*.csv")),
         }
         report, note = _report(paths.report(execution.experiment), execution.metrics)
     tags = {"fingerprint": files_digest(Path(), execution.results)} if execution.results else {}

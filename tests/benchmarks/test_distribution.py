@@ -92,12 +92,6 @@ def test_a_p_value_is_never_zero_and_one_when_nothing_differs():
     assert distribution.two_sample_p((values, prompts), (values, prompts), 99, seed=0) == 1.0
 
 
-def test_holm_gives_the_published_correction():
-    # R: p.adjust(c(.01, .04, .03, .005), "holm")
-    corrected = distribution.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert corrected == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-
-
 def test_ours_and_generate_complete_the_same_prompts_until_the_same_stops(base):
     prompts = tiny_llama.prompts(32)
     case = Case("tiny", base.model, tiny_llama.tokenizer(), prompts, new_tokens=8)

@@ -98,6 +98,21 @@ class Experiment:
         return read_json(paths.metrics(self.name, "evaluation"))
 
 
+def completions(policy: str = "sft", seed: int = 0) -> Path:
+    """Return the file of one policy of the experiment."""
+    return paths.completions("exp", seed, policy)
+
+
+def probed(policy: str = "sft", seed: int = 0) -> Path:
+    """Return the file of one policy of the experiment."""
+    return paths.probes("exp", seed, policy)
+
+
+def scores(policy: str = "sft", seed: int = 0) -> Path:
+    """Return the file of one policy of the experiment."""
+    return paths.scores("exp", seed, policy)
+
+
 def card(judge: str) -> Row:
     """Return the card of a judge."""
     rates = {"sensitivity": {"value": 0.9, "windows": 300}, "specificity": {"value": 0.95, "windows": 700}}

@@ -13,6 +13,7 @@ import pytest
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
+from tests.evaluation.conftest import completions, probed, scores
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVALS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}
@@ -29,18 +30,6 @@ GUARDS = {
 
 
 ABOUT_ALL = {"baselines", "comparisons", "agreement", "champion"}
-
-
-def completions(policy="sft", seed=0):
-    return paths.completions("exp", seed, policy)
-
-
-def probed(policy="sft", seed=0):
-    return paths.probes("exp", seed, policy)
-
-
-def scores(policy="sft", seed=0):
-    return paths.scores("exp", seed, policy)
 
 
 def written():

@@ -2,23 +2,11 @@
 
 import pytest
 
-from pipeline import paths
 from pipeline.records import read_jsonl
+from tests.evaluation.conftest import completions, probed, scores
 
 FEW_PROMPTS = 0.8  # six signs cannot be flipped in more than 64 ways: no p-value below 1/32, three times that by Holm
 GUARD = {"change": "relative", "min": -0.2, "max": 0.2}
-
-
-def completions(policy="sft", seed=0):
-    return paths.completions("exp", seed, policy)
-
-
-def probed(policy="sft", seed=0):
-    return paths.probes("exp", seed, policy)
-
-
-def scores(policy="sft", seed=0):
-    return paths.scores("exp", seed, policy)
 
 
 def win(experiment, policy, probes=True):

@@ -157,7 +157,7 @@ def leave(experiment: str, found: Mapping[str, Any], by_prompt: Mapping[str, Seq
     """Write an evaluation, its plot and, for each policy in `by_prompt`, the toxicity of every prompt."""
     write_json(paths.metrics(experiment, "evaluation"), found)
     rows = [{"judged": f"{name} by minilm", "toxicity_mean": 0.1} for name in found["meta"]["policies"]]
-    write_csv(paths.evaluation_plot(experiment), rows)
+    write_csv(paths.plot(experiment, "evaluation"), rows)
     if by_prompt is not None:
         write_csv(paths.plot(experiment, "prompts"), prompt_rows(found, by_prompt))
 

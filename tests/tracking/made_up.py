@@ -91,7 +91,7 @@ def leave_evaluation(policies: tuple[str, ...] = ("reference", "ppo"), seeds: tu
         for seed in seeds:
             leave_completions(policy, seed)
     write_json(paths.metrics(EXPERIMENT, "evaluation"), evaluation)
-    plot = paths.evaluation_plot(EXPERIMENT)
+    plot = paths.plot(EXPERIMENT, "evaluation")
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text("judged,policy,judge,toxicity_mean\n")
 
