@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import model_card, paths
+from pipeline.atomic import replacing_folder
 from pipeline.config import load, load_roster
 from pipeline.errors import UserError
 from pipeline.fingerprint import adapter_fingerprint, file_digest
 from pipeline.projection.execution import REFERENCE, TRAININGS, training
-from pipeline.records import read_json, replacing_folder, write_json
+from pipeline.records import read_json, write_json
 
 POLICIES = (REFERENCE, *TRAININGS.values())
 MANIFEST = "manifest.json"

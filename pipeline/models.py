@@ -19,10 +19,11 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline import paths
+from pipeline.atomic import replacing_folder
 from pipeline.config.sections import LoraSection, ModelSection
 from pipeline.errors import UserError
 from pipeline.process import keep_freed_memory
-from pipeline.records import read_json, replacing_folder, write_json
+from pipeline.records import read_json, write_json
 
 POLICY_ADAPTER = "default"  # PEFT saves an adapter of this name without a subfolder
 REFERENCE_ADAPTER = "reference"
@@ -176,9 +177,9 @@ def save_adapter(model: PeftModel, experiment: str, seed: int, method: str) -> P
     return write_adapter(model, paths.adapter(experiment, seed, method))
 
 
-def write_adapter(model: PeftModel, folder: Path) -> Path:
-    """Write the policy adapter alone to a folder, which is there whole or not at all."""
-    with replacing_folder(folder) as temporary:
+def write_adapter(model: PeftModel, folder: Path, at_once: bool = False) -> Path:
+    """Write the policy adapter alone to a folder, which is there whole or not at all; see `pipeline.atomic`."""
+    with replacing_folder(folder, at_once) as temporary:
         model.save_pretrained(str(temporary), selected_adapters=[POLICY_ADAPTER], safe_serialization=True)
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's template card: empty headings
         settings = read_json(temporary / "adapter_config.json")

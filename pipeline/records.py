@@ -1,15 +1,13 @@
-"""L0: JSON and JSONL on disk: written to a temporary sibling and renamed, sorted keys, rounded numbers."""
+"""L0: JSON, JSONL and CSV on disk: whole or not there, sorted keys, rounded numbers."""
 
 import csv
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import replacing, staged
 from pipeline.errors import UserError
 
 DIGITS = 6
@@ -24,31 +22,6 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(item) for item in value]
     return value
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that takes its place only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling folder that takes the place of `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -79,7 +52,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object; raise UserError naming the file when it is absent or broken."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(staged(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run `dvc repro` (or `dvc pull`) to make it") from None
     except (ValueError, UnicodeDecodeError) as error:
@@ -93,7 +66,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON object a line; raise UserError naming file and line when one is absent or broken."""
     rows: list[dict[str, Any]] = []
     try:
-        with path.open(encoding="utf-8") as file:
+        with staged(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 rows.append(_parsed(path, number, line))
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from io import StringIO
 
 from ruamel.yaml import YAML
 
-from pipeline import paths, records
+from pipeline import atomic, paths
 from pipeline.config import load, load_roster
 from pipeline.errors import UserError
 
@@ -28,7 +28,7 @@ def add_experiment(experiment: str) -> bool:
     roster["experiments"].append(experiment)
     text = StringIO()
     yaml.dump(roster, text)
-    with records.replacing(paths.roster_file()) as temporary:
+    with atomic.replacing(paths.roster_file()) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
     return True
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import process, tracking
+from pipeline.atomic import together
 from pipeline.config import Settings, load
 from pipeline.errors import UserError
 
@@ -54,7 +55,7 @@ def run_stage(
     try:
         settings = load(values["experiment"], sections)
         with process.exclusive("-".join([name, *map(str, values.values())])):
-            with tracking.start(name, params=settings.flattened(), **values) as run:
+            with tracking.start(name, params=settings.flattened(), **values) as run, together():
                 body(Stage(name=name, settings=settings, run=run, **values))
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)

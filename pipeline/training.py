@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import models, paths
+from pipeline.atomic import staged
 from pipeline.data.schema import read_prompts
 from pipeline.fingerprint import adapter_fingerprint
 from pipeline.policy import Policy, Prompt, make_policy
@@ -51,7 +52,7 @@ def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
 def keep_last_good(training: Training) -> Path:
     """Write the adapter of a training that cannot go on to a place that no stage reads, and return it."""
     folder = paths.last_good_adapter(training.experiment, training.seed, training.method)
-    return models.write_adapter(training.model, folder)
+    return models.write_adapter(training.model, folder, at_once=True)  # the stage is about to fail
 
 
 def save(training: Training, curves: Sequence[dict[str, float]], examples: int, **more: Any) -> None:
@@ -66,7 +67,7 @@ def save(training: Training, curves: Sequence[dict[str, float]], examples: int, 
     folder = models.save_adapter(training.model, *place)
     write_csv(paths.curves(*place), curves)
     metrics = {
-        "adapter_sha256": adapter_fingerprint(folder),
+        "adapter_sha256": adapter_fingerprint(staged(folder)),
         "dev": dev,
         "train": {
             "examples": examples,

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import paths
+from pipeline.atomic import replacing_folder
 from pipeline.config.sections import Scorer, Source
 from pipeline.records import write_json
 from pipeline.sources import fetch
 from pipeline.sources.checkpoint import import_checkpoint
-from pipeline.sources.folders import replacing_folder
 from pipeline.stage import Stage, run_stage
 
 SECTIONS = ("model", "data", "reward", "scorers")

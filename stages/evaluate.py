@@ -3,6 +3,7 @@
 import logging
 
 from pipeline import paths, report
+from pipeline.atomic import together
 from pipeline.config import load_roster
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation import assemble, capability, loading, plots
@@ -19,8 +20,9 @@ def main(stage: Stage) -> None:
     settings = stage.settings
     evidence = gather(stage)
     evaluation = assemble.assemble(evidence, settings)
-    plots.write_plots(stage.experiment, evidence.judged, evaluation)
-    write_json(paths.metrics(stage.experiment, "evaluation"), evaluation)
+    with together():  # the report reads them from their places
+        plots.write_plots(stage.experiment, evidence.judged, evaluation)
+        write_json(paths.metrics(stage.experiment, "evaluation"), evaluation)
     logging.getLogger(__name__).info("report: %s", report.write(stage.experiment))
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import records
+from pipeline import atomic
 from pipeline.report import offline
 
 FOLDER = Path("dvc_plots")  # DVC's own default for its page
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `dvc plots` with the offline template and return its exit status."""
     chosen = list(sys.argv[1:] if arguments is None else arguments) or ["show"]
     path = FOLDER / "template.html"
-    with records.replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(template(), encoding="utf-8")
     command = [sys.executable, "-m", "dvc", "plots", *chosen, "--html-template", str(path)]
     return subprocess.run(command, check=False).returncode

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from pipeline import records
+from pipeline import atomic
 from pipeline.report import palette
 from pipeline.report.charts.panel import Figure
 
@@ -23,8 +23,7 @@ def write(folder: Path, figures: Mapping[str, Figure]) -> None:
     """Write `<figure>.svg` and `<figure>.pdf` into `folder`, which holds nothing else afterwards."""
     import vl_convert
 
-    with records.replacing_folder(folder) as temporary:
-        temporary.mkdir()
+    with atomic.replacing_folder(folder) as temporary:
         for name, figure in figures.items():
             if figure.panels:
                 svg = vl_convert.vegalite_to_svg(specification(figure), vl_version=VEGA_LITE)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import paths, records
+from pipeline import atomic, paths
 from pipeline.report import charts, figures, latex, material, page
 
 
@@ -19,5 +19,5 @@ def write(experiment: str) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    with records.replacing(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths
+from pipeline.atomic import staged
 from pipeline.config.sections import EmbeddingHeadScorer
 from pipeline.fingerprint import file_digest, files_digest
 from pipeline.scorers.encoder import Encoder
@@ -44,7 +45,7 @@ def load(name: str, config: EmbeddingHeadScorer, folder: Path, experiment: str) 
     head = load_head(head_file(experiment), encoder.dimension)
     files = {
         "encoder": files_digest(folder, (path for path in folder.rglob("*") if path.is_file())),
-        "head": file_digest(head_file(experiment)),
+        "head": file_digest(staged(head_file(experiment))),
     }
     settings = {"kind": config.kind, "max_tokens": config.max_tokens}
     return EmbeddingHead(name, fingerprint(settings, files), encoder, head)

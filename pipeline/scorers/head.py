@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import records
+from pipeline import atomic
 from pipeline.errors import UserError
 
 
@@ -26,7 +26,7 @@ class Head:
         """Write the head as safetensors."""
         from safetensors.numpy import save
 
-        with records.replacing(path) as temporary:
+        with atomic.replacing(path) as temporary:
             temporary.write_bytes(save({"weight": self.weight, "bias": self.bias}))
 
 
@@ -36,7 +36,7 @@ def load_head(path: Path, dimension: int) -> Head:
     from safetensors.numpy import load_file
 
     try:
-        tensors = load_file(path)
+        tensors = load_file(atomic.staged(path))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run `dvc repro` (or `dvc pull`) to fit the judge") from None
     except SafetensorError as error:

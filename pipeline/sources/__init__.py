@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import replacing_folder
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources import file, hub, pypi
-from pipeline.sources.folders import replacing_folder
 
 SCHEMES: dict[str, Callable[[Source, Path], dict[str, str]]] = {
     "pypi": pypi.fetch,
@@ -24,7 +24,7 @@ def fetch(name: str, source: Source, target: Path) -> dict[str, Any]:
     """
     scheme = source.uri.partition(":")[0]
     try:
-        with replacing_folder(target) as folder:
+        with replacing_folder(target, at_once=True) as folder:  # what is fetched is read before the stage ends
             digests = SCHEMES[scheme](source, folder)
     except UserError as error:
         raise UserError(f"{name}: {_pinned_thing(source.uri)}: {error}") from None

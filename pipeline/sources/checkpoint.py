@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import replacing_folder
 from pipeline.errors import UserError
 from pipeline.records import read_json
-from pipeline.sources.folders import replacing_folder
 
 logger = logging.getLogger(__name__)
 
