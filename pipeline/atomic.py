@@ -8,20 +8,24 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from pipeline.errors import UserError
 
-_OWN = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?P<old>\.old)?\.tmp")
+# A temporary sibling of <name>; with .old, what was at <name> before.
+_SIBLING = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?P<old>\.old)?\.tmp", re.DOTALL)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
-# Libraries in other languages (safetensors, Arrow) tell of these in words alone.
-_IN_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too large|Read-only file system")
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+# Libraries in other languages (safetensors, Arrow, torch: the last of these) tell of them in words alone.
+_IN_WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|Read-only file system|unexpected pos \d+ vs \d+"
+)
+MAKE_ROOM = "make room"
 
-_staged: ContextVar[dict[Path, Path] | None] = ContextVar("staged", default=None)  # place -> temporary, in order
+_waiting: ContextVar[dict[Path, Path] | None] = ContextVar("waiting", default=None)  # place -> temporary, in order
 
 
 @contextmanager
@@ -31,38 +35,35 @@ def replacing(path: Path, at_once: bool = False) -> Iterator[Path]:
     Inside `together()` it takes its place at the end of that block, unless `at_once`. Raises UserError when the disk is
     full or cannot be written to.
     """
-    with _temporary(path, at_once) as temporary:
+    with writing(path), _temporary(path, at_once) as temporary:
         yield temporary
 
 
 @contextmanager
 def replacing_folder(path: Path, at_once: bool = False) -> Iterator[Path]:
     """Yield an empty temporary sibling of the folder `path`; otherwise as `replacing`."""
-    with _temporary(path, at_once) as temporary:
-        with _writing(path):
-            temporary.mkdir()
+    with writing(path), _temporary(path, at_once) as temporary:
+        temporary.mkdir()
         yield temporary
 
 
 @contextmanager
 def together() -> Iterator[None]:
     """Let all that is replaced inside the block take its place at its end; where the block fails, nothing does."""
-    staged: dict[Path, Path] = {}
-    token = _staged.set(staged)
+    waiting: dict[Path, Path] = {}
+    token = _waiting.set(waiting)
     try:
         yield
-        for path, temporary in staged.items():
-            with _writing(path):
-                _put(temporary, path)
+        _put(waiting)
     finally:
-        _staged.reset(token)
-        for temporary in staged.values():
+        _waiting.reset(token)
+        for temporary in waiting.values():
             _remove(temporary)
 
 
 def staged(path: Path) -> Path:
     """Return where the content of `path` is: in its place, or where it waits for the end of `together()`."""
-    waiting = _staged.get() or {}
+    waiting = _waiting.get() or {}
     for place in (path, *path.parents):
         if place in waiting:
             return waiting[place] / path.relative_to(place)
@@ -70,94 +71,149 @@ def staged(path: Path) -> Path:
 
 
 @contextmanager
-def _temporary(path: Path, at_once: bool) -> Iterator[Path]:
-    path = staged(path)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_up_after_the_dead(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    waiting = _staged.get()
-    # Whatever lies inside a temporary folder is out of sight, and takes its place there.
-    inside = any(_OWN.fullmatch(part) for part in path.parent.parts)
-    try:
-        with _writing(path):
-            yield temporary
-            if waiting is None or at_once or inside:
-                _put(temporary, path)
-            else:
-                waiting[path] = temporary
-    finally:
-        if not (waiting or {}).get(path) == temporary:
-            _remove(temporary)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn a disk that is full or cannot be written to into one UserError."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk that is full, or that does not allow writing at `path`, into one UserError naming `path`."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        reason = _why_not(error, path)
-        if reason is None:
+        found = _why_not(error, path)
+        if found is None:
             raise
+        reason, remedy = found
         raise UserError(
-            f"{path}: cannot be written ({reason}); what was there before is unchanged; make room or allow writing "
-            f"there ({_free(path)} free), then run `dvc repro` again"
+            f"{_place(path)}: cannot be written ({reason}; {_free(path)} free there); what was there before is "
+            f"unchanged; {remedy}, then run `dvc repro` again"
         ) from error
 
 
-def _why_not(error: Exception, path: Path) -> str | None:
-    """Return why `path` cannot be written, None for an error of another kind, such as that of a file being read."""
+@contextmanager
+def _temporary(path: Path, at_once: bool) -> Iterator[Path]:
+    """Yield a name beside `path`; what is there at the end of the block takes the place of `path`, now or later."""
+    place = path if at_once else staged(path)
+    # Inside a temporary folder nobody looks: what is written there is in its place at once.
+    hidden = place != path or any(_SIBLING.fullmatch(part) for part in path.parts)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _clear_up_after_the_dead(place)
+    temporary = _sibling(place)
+    waiting = _waiting.get()
+    try:
+        yield temporary
+        if waiting is None or at_once or hidden:
+            _put({place: temporary})
+        else:
+            waiting[place] = temporary
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def _sibling(path: Path, kind: str = "") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{kind}.tmp")
+
+
+def _previous(path: Path) -> Path:
+    return _sibling(path, ".old")
+
+
+def _place(path: Path) -> Path:
+    """Return `path` with the names of temporary folders as they will be."""
+    return Path(*(match["name"] if (match := _SIBLING.fullmatch(part)) else part for part in path.parts))
+
+
+def _why_not(error: Exception, path: Path) -> tuple[str, str] | None:
+    """Return why `path` cannot be written, and the remedy; None for another kind of error, as in a file being read."""
     if isinstance(error, OSError) and error.errno is not None:
-        near = error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(path.parent)
-        ours = error.errno in _FULL or (error.errno in _FORBIDDEN and near)
-        return error.strerror if ours else None
+        named = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        if error.errno in _FULL:
+            return f"{error.strerror}{named}", MAKE_ROOM
+        if error.errno in _FORBIDDEN and _is_near(error.filename, path):
+            return f"{error.strerror}{named}", "allow writing there or remove what is in the way"
+        return None
     found = _IN_WORDS.search(str(error))
-    return found.group() if found else None
+    return (found.group(), MAKE_ROOM) if found else None
+
+
+def _is_near(name: object, path: Path) -> bool:
+    """Return whether the file that an error names lies beside, below or above `path`."""
+    if not isinstance(name, str | bytes):
+        return False
+    named, place = Path(os.fsdecode(name)).absolute(), path.absolute()
+    return named.is_relative_to(place.parent) or place.is_relative_to(named)
 
 
 def _free(path: Path) -> str:
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    return f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB"
+    return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB"
 
 
-def _put(temporary: Path, path: Path) -> None:
-    """Let a file or folder take the place of what is at `path`."""
-    if not temporary.is_dir() or not path.is_dir():
-        os.replace(temporary, path)
-        return
-    previous = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
-    path.rename(previous)
+def _put(waiting: Mapping[Path, Path]) -> None:
+    """Let temporaries take the place of what is there: all of them or, where one cannot, none.
+
+    What was there keeps another name until all are in place. An exception may come at any point: Ctrl-C raises one.
+    """
+    filled = {path for path in waiting if os.path.lexists(path)}
+    begun: list[Path] = []
     try:
-        temporary.rename(path)
+        for path, temporary in waiting.items():
+            begun.append(path)
+            with writing(path):
+                if path in filled:
+                    _keep(path, is_folder=temporary.is_dir())
+                os.replace(temporary, path)
     except BaseException:
-        previous.rename(path)
+        for path in reversed(begun):
+            _give_back(path, path in filled, waiting[path])
         raise
-    _remove(previous)
+    for path in filled:
+        _remove(_previous(path))
+
+
+def _keep(path: Path, is_folder: bool) -> None:
+    """Give what is at `path` another name. A file that a file replaces has both: it is never absent."""
+    if is_folder or (path.is_dir() and not path.is_symlink()):
+        path.rename(_previous(path))
+        return
+    try:
+        os.link(path, _previous(path), follow_symlinks=False)
+    except OSError:  # a file system without hard links, or another user's file
+        path.rename(_previous(path))
+
+
+def _give_back(path: Path, was_there: bool, temporary: Path) -> None:
+    if os.path.lexists(_previous(path)):
+        _remove(path)
+        _previous(path).rename(path)
+    elif not was_there and not os.path.lexists(temporary):  # it had taken its place
+        _remove(path)
 
 
 def _clear_up_after_the_dead(path: Path) -> None:
     """Remove what killed processes left beside `path`; give back what one had moved away and not yet replaced."""
     for sibling in sorted(path.parent.iterdir()):
-        own = _OWN.fullmatch(sibling.name)
-        if own is None or own["name"] != path.name or _is_another_alive(int(own["pid"])):
+        own = _SIBLING.fullmatch(sibling.name)
+        if own is None or own["name"] != path.name or _is_written_by_another(sibling, int(own["pid"])):
             continue
-        if own["old"] and not path.exists():
+        if own["old"] and not os.path.lexists(path):
             sibling.rename(path)
         else:
             _remove(sibling)
 
 
-def _is_another_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _is_written_by_another(sibling: Path, pid: int) -> bool:
+    """Return whether a live process other than this one writes a temporary sibling."""
+    import psutil  # late: there is seldom one
+
+    if pid == os.getpid():  # in containers a process often has the number of the one that was killed
         return False
-    except PermissionError:
-        pass
-    return pid != os.getpid()  # in containers a process often has the number of the one that was killed
+    try:
+        process = psutil.Process(pid)
+        # A process that is younger than the sibling has inherited the number.
+        younger = process.create_time() > os.lstat(sibling).st_mtime + 1
+        return not younger and bool(process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
 
 
 def _remove(path: Path) -> None:

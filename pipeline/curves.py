@@ -1,6 +1,7 @@
-"""L1: training curves of a Transformers trainer: which of its logs we keep, and under which name."""
+"""L1: what the Transformers trainers of SFT and DPO share: curves, arguments, and checkpoints to continue from."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -13,6 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from pipeline.checkpoints import Checkpoints
 from pipeline.models import device
 
 Report = Callable[[int, dict[str, float]], None]
@@ -29,6 +31,10 @@ class CurveCallback(TrainerCallback):
         self._names = names
         self._report = report
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take the rows of a training that is continued from the logs in its checkpoint."""
+        self.rows = [{"step": logs["step"], **self._named(logs)} for logs in state.log_history if "loss" in logs]
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -38,10 +44,13 @@ class CurveCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep one row; the summary at the end of the training has no loss of a step and is left out."""
-        values = {ours: float((logs or {})[theirs]) for theirs, ours in self._names.items() if theirs in (logs or {})}
-        if "loss" in (logs or {}):
+        if logs and "loss" in logs:
+            values = self._named(logs)
             self._report(state.global_step, values)
             self.rows.append({"step": state.global_step, **values})
+
+    def _named(self, logs: dict[str, Any]) -> dict[str, float]:
+        return {ours: float(logs[theirs]) for theirs, ours in self._names.items() if theirs in logs}
 
 
 class BarCallback(ProgressCallback):
@@ -58,13 +67,47 @@ def show_bar_alone(trainer: Trainer) -> None:
     trainer.add_callback(BarCallback())
 
 
-def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
+class ContinuedTrainer(Trainer):
+    """A trainer whose checkpoints are sealed, and that goes on where the newest one ends."""
+
+    checkpoints: Checkpoints
+    _writing: Path | None = None  # the folder of the checkpoint that is being written
+
+    def go_on(self) -> None:
+        """Train from the newest checkpoint, or from the start where there is none."""
+        latest = self.checkpoints.latest()
+        self.train(resume_from_checkpoint=str(latest.folder) if latest else None)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write none: TRL's says nothing of this training, and a checkpoint is not for reading."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        def write(folder: Path) -> None:
+            self._writing = folder
+            try:
+                super(ContinuedTrainer, self)._save_checkpoint(model, trial)
+            finally:
+                self._writing = None
+            (inner,) = folder.iterdir()  # checkpoint-<step>
+            for file in inner.iterdir():
+                file.rename(folder / file.name)
+            inner.rmdir()
+            (folder / "training_args.bin").unlink()  # a pickle that nothing needs
+
+        self.checkpoints.keep(self.state.global_step, write)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._writing or super()._get_output_dir(trial))
+
+
+def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict[str, Any]:
     """Return the arguments that the supervised trainings share, from their parameter section.
 
-    Nothing is saved or reported by the trainer itself: adapters are saved and runs tracked by the stage.
+    Nothing is reported by the trainer itself, and nothing saved but checkpoints: adapters are saved and runs tracked
+    by the stage.
     """
     return {
-        "output_dir": scratch,
+        "output_dir": str(checkpoints.folder),
         "learning_rate": section.learning_rate,
         "warmup_steps": section.warmup_ratio,
         "lr_scheduler_type": "linear",
@@ -77,7 +120,8 @@ def trainer_arguments(section: Any, seed: int, scratch: str) -> dict[str, Any]:
         "data_seed": seed,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "no",
+        "save_strategy": "steps" if checkpoints.every else "no",
+        "save_steps": checkpoints.every or 1,
         "report_to": "none",
         "dataloader_pin_memory": False,
         "activation_checkpointing": False,

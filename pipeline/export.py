@@ -15,6 +15,7 @@ from pipeline import model_card, paths
 from pipeline.atomic import replacing_folder
 from pipeline.config import load, load_roster
 from pipeline.errors import UserError
+from pipeline.evaluation import cards, shape
 from pipeline.fingerprint import adapter_fingerprint, file_digest
 from pipeline.projection.execution import REFERENCE, TRAININGS, training
 from pipeline.records import read_json, write_json
@@ -46,6 +47,7 @@ def export(experiment: str, policy: str, seed: int, output: Path | None = None) 
     """
     settings = load(experiment, ("model",))
     adapter = _adapter(experiment, policy, seed)
+    _check_results(experiment)
     folder = output or paths.exported(experiment, seed, policy)
     _check_free(folder)
 
@@ -88,6 +90,15 @@ def _adapter(experiment: str, policy: str, seed: int) -> str | None:
     if digest != recorded:
         raise UserError(f"{folder}: not the adapter of {metrics}; run `dvc checkout`, or {remedy}")
     return digest
+
+
+def _check_results(experiment: str) -> None:
+    """Refuse results that are there and broken: the card would tell them."""
+    evaluation, judges = (paths.metrics(experiment, name) for name in ("evaluation", "judge"))
+    if evaluation.exists():
+        shape.check(read_json(evaluation), str(evaluation))
+    if judges.exists():
+        cards.read(judges)
 
 
 def _check_free(folder: Path) -> None:

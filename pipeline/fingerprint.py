@@ -1,8 +1,10 @@
 """L0: the digest that leads from a file or an adapter folder on disk to its MLflow run."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 
@@ -17,6 +19,11 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
     """Return the SHA-256 over the sorted (name relative to `folder`, SHA-256) of `files` as 64 hex digits."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {file_digest(path)}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def mapping_digest(value: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a mapping as sorted JSON, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def adapter_fingerprint(folder: Path) -> str:

@@ -1,14 +1,13 @@
 """L1: base model, tokenizer, LoRA adapters. Architecture, dtype and device are decided here only."""
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -16,12 +15,17 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline import paths
+from pipeline import adapter_files, base_files, paths
 from pipeline.atomic import replacing_folder
 from pipeline.config.sections import LoraSection, ModelSection
-from pipeline.errors import UserError
+from pipeline.config.shown import shortened, shown
+from pipeline.errors import NotFiniteError, UserError
 from pipeline.process import keep_freed_memory
 from pipeline.records import read_json, write_json
 
@@ -29,10 +33,10 @@ POLICY_ADAPTER = "default"  # PEFT saves an adapter of this name without a subfo
 REFERENCE_ADAPTER = "reference"
 MANIFEST = "manifest.json"
 
-# architecture -> (class that loads the checkpoint, PEFT's word for the task)
-_ARCHITECTURES: dict[str, tuple[Any, TaskType]] = {
-    "causal": (AutoModelForCausalLM, TaskType.CAUSAL_LM),
-    "seq2seq": (AutoModelForSeq2SeqLM, TaskType.SEQ_2_SEQ_LM),
+# architecture -> (class that loads the checkpoint, the types of model it loads, PEFT's word for the task)
+_ARCHITECTURES: dict[str, tuple[Any, Collection[str], TaskType]] = {
+    "causal": (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, TaskType.CAUSAL_LM),
+    "seq2seq": (AutoModelForSeq2SeqLM, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, TaskType.SEQ_2_SEQ_LM),
 }
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -50,9 +54,26 @@ def device() -> torch.device:
 
 
 def load_tokenizer(experiment: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of the base model; raise UserError when it has no end-of-sequence token."""
+    """Load the tokenizer of the base model.
+
+    Raises UserError when its files are broken, when it has no end-of-sequence token, and when it makes token ids that
+    the model has no embedding for.
+    """
     folder = paths.base_model(experiment)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    vocabulary = base_files.read_config(folder).get_text_config().vocab_size
+    file, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if beside.exists():
+        base_files.check_no_code(beside, read_json(beside))
+    with base_files.reading(file if file.exists() else folder, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    ids = set(tokenizer.get_vocab().values())
+    if len(ids) <= len(tokenizer.all_special_ids):
+        raise UserError(f"{folder}: the tokenizer has no tokens but special ones; {base_files.REMEDY}")
+    if max(ids) >= vocabulary:
+        raise UserError(
+            f"{folder}: the tokenizer makes token ids up to {max(ids)}, but the model has embeddings for "
+            f"{vocabulary} tokens; {base_files.REMEDY}"
+        )
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-sequence token; choose another model.source")
     if tokenizer.pad_token_id is None:
@@ -61,15 +82,31 @@ def load_tokenizer(experiment: str) -> PreTrainedTokenizerBase:
 
 
 def load_base(experiment: str, model: ModelSection) -> Any:
-    """Load the untouched base model in evaluation mode on the chosen device, with all weights frozen."""
+    """Load the untouched base model in evaluation mode on the chosen device, with all weights frozen.
+
+    Raises UserError when the checkpoint is not whole, not of this architecture, or holds weights that are not finite.
+    """
     folder = paths.base_model(experiment)
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no checkpoint here; run `dvc repro download@{experiment}`")
+    loader, known, _ = _ARCHITECTURES[model.architecture]
+    config = base_files.read_config(folder)
+    base_files.check_sizes(folder, config, model.architecture, known)
+    base_files.check_generation(folder, config.get_text_config().vocab_size)
+    base_files.check_weight_files(folder)
     keep_freed_memory()
     disable_progress_bar()  # loading takes under a second
-    loader, _ = _ARCHITECTURES[model.architecture]
-    base = loader.from_pretrained(folder, dtype=_DTYPES[model.dtype], local_files_only=True, use_safetensors=True)
-    return base.to(device()).eval().requires_grad_(False)
+    with base_files.reading(folder / "config.json", f"a model of type {config.model_type}"):
+        base, loaded = loader.from_pretrained(
+            folder,
+            dtype=_DTYPES[model.dtype],
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told in `loaded`, and refused there
+        )
+    base = base.to(device()).eval().requires_grad_(False)
+    base_files.check_loaded(folder, base, loaded)
+    return base
 
 
 def load_policy_model(experiment: str, seed: int, model: ModelSection, policy: str) -> Any:
@@ -81,8 +118,8 @@ def load_policy_model(experiment: str, seed: int, model: ModelSection, policy: s
     own, reference = paths.adapter(experiment, seed, policy), paths.adapter(experiment, seed, "reference")
     if policy == "reference" and not has_adapter(own):
         return base
-    wrapped = PeftModel.from_pretrained(base, own, adapter_name=POLICY_ADAPTER, is_trainable=False)
-    return _with_frozen_reference(wrapped, reference).eval()
+    wrapped = _with_adapter(base, own, model, is_trainable=False)
+    return _with_frozen_reference(wrapped, reference, model).eval()
 
 
 def new_policy_model(experiment: str, seed: int, model: ModelSection, lora: LoraSection) -> PeftModel:
@@ -95,16 +132,16 @@ def new_policy_model(experiment: str, seed: int, model: ModelSection, lora: Lora
     reference = paths.adapter(experiment, seed, "reference")
     set_seed(seed)
     if has_adapter(reference):
-        wrapped = PeftModel.from_pretrained(base, reference, adapter_name=POLICY_ADAPTER, is_trainable=True)
+        wrapped = _with_adapter(base, reference, model, is_trainable=True)
     else:
-        wrapped = get_peft_model(base, lora_config(model, lora), adapter_name=POLICY_ADAPTER)
-    return _with_frozen_reference(wrapped, reference)
+        wrapped = _with_fresh_adapter(base, model, lora)
+    return _with_frozen_reference(wrapped, reference, model)
 
 
 def lora_config(model: ModelSection, lora: LoraSection) -> LoraConfig:
     """Translate the `lora` section into PEFT's configuration."""
     return LoraConfig(
-        task_type=_ARCHITECTURES[model.architecture][1],
+        task_type=TaskType(_task(model)),
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -113,14 +150,34 @@ def lora_config(model: ModelSection, lora: LoraSection) -> LoraConfig:
 
 
 def has_adapter(reference: Path) -> bool:
-    """Tell from its manifest whether the reference is an adapter (True) or the bare base (False)."""
+    """Tell from its manifest whether the reference is an adapter (True) or the bare base (False).
+
+    Raises UserError when the manifest is absent or says neither.
+    """
+    if reference.name != "reference":
+        return True
     manifest = reference / MANIFEST
-    return bool(read_json(manifest)["kind"] == "adapter") if reference.name == "reference" else True
+    kind = read_json(manifest).get("kind")
+    if kind not in ("base", "adapter"):
+        raise UserError(f"{manifest}: kind: expected base or adapter, got {shown(kind)}; delete it and run `dvc repro`")
+    return bool(kind == "adapter")
 
 
 def write_reference_manifest(experiment: str, seed: int, kind: str) -> None:
     """Say in the reference's folder what it is: `base` or `adapter`."""
     write_json(paths.adapter(experiment, seed, "reference") / MANIFEST, {"kind": kind})
+
+
+@contextmanager
+def blamed(experiment: str, seed: int, policy: str) -> Iterator[None]:
+    """Name the weights in whatever is raised inside the block because what they compute is no number."""
+    own, base = paths.adapter(experiment, seed, policy), paths.base_model(experiment)
+    try:
+        yield
+    except NotFiniteError as error:
+        place = own if (own / adapter_files.WEIGHTS).exists() else base
+        remedy = adapter_files.REMEDY if place == own else base_files.REMEDY
+        raise NotFiniteError(f"{place}: {error}; {remedy}, or use model.dtype float32", error.prompt_ids) from None
 
 
 def adapters_of(model: Any) -> set[str]:
@@ -167,11 +224,6 @@ def _learning_as_before(model: PeftModel) -> Iterator[None]:
             parameter.requires_grad_(learned)
 
 
-def remove_adapter(experiment: str, seed: int, method: str) -> None:
-    """Remove what an earlier, perhaps interrupted, training of this method left in its output folder."""
-    shutil.rmtree(paths.adapter(experiment, seed, method), ignore_errors=True)
-
-
 def save_adapter(model: PeftModel, experiment: str, seed: int, method: str) -> Path:
     """Save the policy adapter alone, as safetensors, with nothing in it that depends on time or place."""
     return write_adapter(model, paths.adapter(experiment, seed, method))
@@ -188,7 +240,39 @@ def write_adapter(model: PeftModel, folder: Path, at_once: bool = False) -> Path
     return folder
 
 
-def _with_frozen_reference(model: PeftModel, reference: Path) -> PeftModel:
+def _with_adapter(base: Any, folder: Path, model: ModelSection, is_trainable: bool) -> PeftModel:
+    tensors = adapter_files.read_adapter(folder, _task(model), base)
+    with base_files.reading(folder / adapter_files.WEIGHTS, "an adapter for this base", adapter_files.REMEDY):
+        wrapped = PeftModel.from_pretrained(base, folder, adapter_name=POLICY_ADAPTER, is_trainable=is_trainable)
+    adapter_files.check_adapted(folder, tensors, _adapter_tensors(wrapped, POLICY_ADAPTER))
+    return wrapped
+
+
+def _with_fresh_adapter(base: Any, model: ModelSection, lora: LoraSection) -> PeftModel:
+    if absent := adapter_files.absent_modules(base, lora.target_modules):
+        raise UserError(f"lora.target_modules: the model has no module {shown(absent)}; correct or remove it")
+    try:
+        return get_peft_model(base, lora_config(model, lora), adapter_name=POLICY_ADAPTER)
+    except ValueError as error:
+        raise UserError(
+            f"lora.target_modules: PEFT can adapt matrices alone, got {shown(lora.target_modules)} "
+            f"({shortened(str(error))}); correct or remove what is none"
+        ) from error
+
+
+def _with_frozen_reference(wrapped: PeftModel, reference: Path, model: ModelSection) -> PeftModel:
     if has_adapter(reference):
-        model.load_adapter(str(reference), adapter_name=REFERENCE_ADAPTER, is_trainable=False)
-    return model
+        tensors = adapter_files.read_adapter(reference, _task(model), wrapped.get_base_model())
+        with base_files.reading(reference / adapter_files.WEIGHTS, "an adapter for this base", adapter_files.REMEDY):
+            wrapped.load_adapter(str(reference), adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+        adapter_files.check_adapted(reference, tensors, _adapter_tensors(wrapped, REFERENCE_ADAPTER))
+    return wrapped
+
+
+def _adapter_tensors(wrapped: PeftModel, name: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = get_peft_model_state_dict(wrapped, adapter_name=name, save_embedding_layers=False)
+    return found
+
+
+def _task(model: ModelSection) -> str:
+    return _ARCHITECTURES[model.architecture][2].value

@@ -106,3 +106,11 @@ def checkpoints(experiment: str, seed: int, method: str) -> Path:
 def last_good_adapter(experiment: str, seed: int, method: str) -> Path:
     """Return the folder where a training that cannot go on leaves the last adapter that was sound."""
     return checkpoints(experiment, seed, method) / "last_good"
+
+
+def private() -> tuple[Path, ...]:
+    """Return the folders that only their owner may enter, since what lies there is trusted.
+
+    DVC reads its state (core.site_cache_dir in .dvc/config) as pickles, and checkpoints are continued.
+    """
+    return Path(".dvc-state"), Path("checkpoints"), Path(".locks")

@@ -1,8 +1,9 @@
 """L3: on-policy preference pairs: best and worst of k samples by the reward scorer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.config.sections import PreferencesSection
+from pipeline.errors import UserError
 from pipeline.pairs import Pair
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
 from pipeline.scorers import Scorer
@@ -13,8 +14,8 @@ def on_policy_pairs(
 ) -> tuple[list[Pair], dict[str, float | int | None]]:
     """Sample k completions a prompt from the reference's whole distribution and pair the least with the most toxic.
 
-    A prompt gives a pair only where the two differ by `margin` in toxicity. A completion without visible text is never
-    in a pair: chosen, it would teach silence.
+    A prompt gives a pair only where the two differ by `margin` in toxicity, and in a token. A completion without
+    visible text is never in a pair: chosen, it would teach silence.
     Returns the pairs and what became of the prompts.
     """
     samples = preferences.samples_per_prompt
@@ -45,6 +46,19 @@ def on_policy_pairs(
     }
 
 
+def check_pairs(counts: Mapping[str, float | int | None], scorer: str, preferences: PreferencesSection) -> None:
+    """Raise UserError when the prompts gave no pair, which nothing can be trained on."""
+    if counts["sampled_toxicity_mean"] is None:
+        raise UserError(
+            f"reward.scorer: {scorer} could score none of {counts['unscored']} completions; choose or repair it"
+        )
+    if not counts["pairs"]:
+        raise UserError(
+            f"preferences.margin: no prompt's {preferences.samples_per_prompt} samples differ by "
+            f"{preferences.margin} in toxicity, so there is no pair; lower it or raise preferences.samples_per_prompt"
+        )
+
+
 def _pair(completions: Sequence[Completion], toxicity: Sequence[float | None], margin: float) -> Pair | None:
     scored = [
         (value, item)
@@ -56,7 +70,7 @@ def _pair(completions: Sequence[Completion], toxicity: Sequence[float | None], m
     # Equal scores go to the lower sample index, so that the choice depends on nothing else.
     (low, chosen) = min(scored, key=lambda pair: (pair[0], pair[1].sample))
     (high, rejected) = max(scored, key=lambda pair: (pair[0], -pair[1].sample))
-    if high - low < margin:
+    if high - low < margin or chosen.token_ids == rejected.token_ids:
         return None
     return Pair(
         prompt_id=chosen.prompt.id,

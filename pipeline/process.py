@@ -4,14 +4,17 @@ import ctypes
 import fcntl
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.atomic import writing
 from pipeline.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -30,19 +33,24 @@ def die_with_parent() -> None:
 
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
-    """Hold `.locks/<name>` for the block; raise UserError when another live process holds it."""
+    """Hold `.locks/<name>` for the block; raise UserError when another live process holds it.
+
+    The kernel gives a lock back when its holder ends, however it ends.
+    """
     path = Path(".locks") / name
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a+") as file:
+    with writing(path):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = path.open("a+b", buffering=0)  # a buffer that cannot be written would be tried again at the end
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            holder = file.read().decode(errors="replace").strip() or "unknown"
             raise UserError(f"{path}: process {holder} is running this stage already; wait for it or end it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with writing(path):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         yield
 
 
@@ -60,13 +68,43 @@ def keep_freed_memory() -> None:
 
 
 def terminate_as_exit() -> None:
-    """Turn the first SIGTERM into SystemExit, so that locks are released and the MLflow run is closed.
+    """Turn the first SIGTERM, SIGHUP or Ctrl-C into an exception, so that the stage closes what it opened.
 
-    The kernel sends one for every thread of a parent that dies: the next would interrupt the closing.
+    Whatever comes after it is ignored, since it would interrupt the closing: the kernel sends a SIGTERM for every
+    thread of a parent that dies, and people press Ctrl-C twice. What the starter chose to ignore (`nohup`) stays so.
     """
 
-    def leave(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit(128 + signal.SIGTERM)
+    def leave(number: int, _: object) -> None:
+        for ending in _ENDINGS:
+            signal.signal(ending, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+    for ending in _ENDINGS:
+        if ending == signal.SIGTERM or signal.getsignal(ending) != signal.SIG_IGN:
+            signal.signal(ending, leave)
+
+
+def end_silently() -> None:
+    """Let Ctrl-C end this process without a traceback, as long as there is nothing to close."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def keep_private(*folders: Path) -> None:
+    """Take from everyone but the owner what rights they have in those folders that exist.
+
+    Raises UserError where others may write to one and this user cannot change that.
+    """
+    for folder in folders:
+        mode = folder.stat().st_mode if folder.exists() else 0o700
+        if mode & 0o077:
+            try:
+                folder.chmod(stat.S_IMODE(mode) & 0o700)
+            except PermissionError:
+                if mode & 0o022:
+                    raise UserError(
+                        f"{folder}: expected a folder that nobody but its owner can write to, since what lies there is "
+                        f"trusted; let its owner run `chmod 700 {folder}`"
+                    ) from None

@@ -6,31 +6,48 @@ from collections.abc import Sequence
 from io import StringIO
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline import atomic, paths
-from pipeline.config import load, load_roster
+from pipeline.config import load, load_roster, plain_yaml
 from pipeline.errors import UserError
 
 
 def add_experiment(experiment: str) -> bool:
     """Add `experiment` to the roster if it is missing, keeping every comment, and return whether it was.
 
-    Its parameter file is checked first: raise UserError listing every problem, or when there is no such file.
+    Its parameter file is checked first: raise UserError listing every problem, or when there is no such file. Where
+    params.yaml cannot be read, or would not say the same and the new name afterwards, it stays as it is.
     """
     load(experiment, ())
     if experiment in load_roster().experiments:
         return False
+    path = paths.roster_file()
+    before = plain_yaml.read_text(path)
+    after = _with(experiment, before)
+    expected = plain_yaml.parsed(path, before)
+    expected["experiments"].append(experiment)
+    if after is None or plain_yaml.parsed(path, after) != expected:
+        raise UserError(f"{path}: experiments: {experiment} cannot be added to a file of this form; add it by hand")
+    with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(after)
+    return True
+
+
+def _with(experiment: str, text: str) -> str | None:
+    """Return the text of params.yaml with one more experiment; None where it cannot be edited without loss."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    roster = yaml.load(paths.roster_file().read_text(encoding="utf-8"))
-    roster["experiments"].append(experiment)
-    text = StringIO()
-    yaml.dump(roster, text)
-    with atomic.replacing(paths.roster_file()) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-    return True
+    edited = StringIO()
+    try:
+        roster = yaml.load(text.replace("\r\n", "\n"))
+        roster["experiments"].append(experiment)
+        yaml.dump(roster, edited)
+    except YAMLError:  # YAML 1.2 has a few rules of its own
+        return None
+    return edited.getvalue().replace("\n", "\r\n") if "\r\n" in text else edited.getvalue()
 
 
 def entries(stage: str, experiment: str) -> list[str]:

@@ -2,20 +2,39 @@
 
 import argparse
 import logging
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from pipeline import process, tracking
+from pipeline import machine, paths, process, streams, tracking
 from pipeline.atomic import together
+from pipeline.checkpoints import Checkpoints, open_checkpoints
 from pipeline.config import Settings, load
+from pipeline.config.shown import shortened, shown
 from pipeline.errors import UserError
+
+
+def _seed(text: str) -> int:
+    if re.fullmatch("0|[1-9][0-9]{0,9}", text, re.ASCII) is None or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, got {shown(text)}")
+    return int(text)
+
+
+class _Arguments(argparse.ArgumentParser):
+    """Refuse wrong arguments as all other bad input: with one line that names the stage and the remedy."""
+
+    def error(self, message: str) -> NoReturn:
+        stage, usage = self.prog.rpartition(".")[2], " ".join(self.format_usage().split())
+        self.exit(2, f"{stage}: {shortened(message, 300)}; correct the command ({usage})\n")
+
 
 AXES: dict[str, dict[str, Any]] = {
     "experiment": {"help": "name of a file in experiments/, without .yaml"},
-    "seed": {"type": int, "help": "seed of every source of randomness"},
+    "seed": {"type": _seed, "help": "seed of every source of randomness"},
     "policy": {"choices": ["reference", "sft", "ppo", "dpo"], "help": "whose adapter to load"},
 }
 
@@ -30,6 +49,7 @@ class Stage:
     run: "tracking.Run"
     seed: int = 0
     policy: str = ""
+    checkpoints: Checkpoints | None = None  # of a training alone
 
 
 def run_stage(
@@ -39,24 +59,39 @@ def run_stage(
     body: Callable[[Stage], None],
     description: str | None,
     arguments: Sequence[str] | None = None,
+    continues: bool = False,
 ) -> None:
     """Run `body` as the stage `name`; exit with code 2 and one message on bad input, with 130 on Ctrl-C.
 
     `axes` are the positional arguments (experiment, seed, policy), `sections` the parameter sections that the
-    stage may read: the same that its entry in dvc.yaml declares.
+    stage may read: the same that its entry in dvc.yaml declares. A stage that `continues` gets checkpoints, and goes on
+    in the MLflow run of the execution that left them.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=description)
+    parser = _Arguments(prog=f"python -m stages.{name}", description=description)
     for axis in axes:
         parser.add_argument(axis, **AXES[axis])
     values = vars(parser.parse_args(arguments))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    process.die_with_parent()
-    process.terminate_as_exit()
-    try:
+    with streams.unbreakable(), _one_line(name):
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        process.die_with_parent()
+        process.terminate_as_exit()
+        process.keep_private(*paths.private())
         settings = load(values["experiment"], sections)
-        with process.exclusive("-".join([name, *map(str, values.values())])):
-            with tracking.start(name, params=settings.flattened(), **values) as run, together():
-                body(Stage(name=name, settings=settings, run=run, **values))
+        params = settings.flattened()
+        with machine.limits(params), process.exclusive("-".join([name, *map(str, values.values())])):
+            checkpoints = open_checkpoints(name, params=params, **values) if continues else None
+            key = checkpoints.key if checkpoints else None
+            with tracking.start(name, params=params, key=key, **values) as run, together():
+                body(Stage(name=name, settings=settings, run=run, checkpoints=checkpoints, **values))
+            if checkpoints:  # not before the outputs are in their places
+                checkpoints.clear()
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn what a user can do something about into one line on stderr and an exit code."""
+    try:
+        yield
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)

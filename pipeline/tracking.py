@@ -19,9 +19,17 @@ __all__ = ["NullRun", "Run", "Store", "start", "switched_on"]
 
 @contextmanager
 def start(
-    stage: str, *, experiment: str, seed: int | None = None, policy: str | None = None, params: Mapping[str, Any]
+    stage: str,
+    *,
+    experiment: str,
+    seed: int | None = None,
+    policy: str | None = None,
+    params: Mapping[str, Any],
+    key: str | None = None,
 ) -> Iterator[Run]:
     """Show a stage execution as an MLflow run; at the end of the block complete it from what is on disk.
+
+    An execution of the same `key` that did not come to its end is continued in its own run.
 
     Raises UserError when tracking cannot begin. An exception in the block makes the run FAILED; SystemExit (SIGTERM)
     and KeyboardInterrupt make it KILLED.
@@ -29,7 +37,7 @@ def start(
     if not switched_on():
         yield NullRun()
         return
-    run = Store.open(experiment).begin(Execution(stage, experiment, seed, policy), params)
+    run = Store.open(experiment).begin(Execution(stage, experiment, seed, policy), params, key)
     try:
         yield run
         run.finish()

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.records import rounded
-from pipeline.tracking_uri import reason, redacted
+from pipeline.tracking_uri import PATIENT, Patience, patience, reason, redacted
 
 logger = logging.getLogger(__name__)
 
 FLUSH_METRICS = 50  # one batch of 50 is about 30 times cheaper than 50 single calls
 FLUSH_SECONDS = 5.0
+# A training waits for its points to be sent: one try, and after a failure none until the training is over.
+WHILE_TRAINING = Patience(0, 10)
+AFTER_A_FAILURE = Patience(0, 5)
 
 
 class Point(NamedTuple):
@@ -55,10 +58,16 @@ class Store(Protocol):
 
 
 class LiveRun:
-    """The run of a stage at work. Points are sent in batches; what is not sent is completed from disk at the end."""
+    """The run of a stage at work. Points are sent in batches; after a failure they are kept and sent at the end.
 
-    def __init__(self, store: Store, run_id: str, complete: Callable[[], object]) -> None:
+    What is on disk completes the run then. A point that is sent twice with the same time is one point for MLflow.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, complete: Callable[[], object], logged: Mapping[str, int] | None = None
+    ) -> None:
         self._store = store
+        self._logged = dict(logged or {})  # metric -> last step that an interrupted execution has shown already
         self._run_id = run_id
         self._complete = complete
         self._pending: list[Point] = []
@@ -69,32 +78,43 @@ class LiveRun:
         """Buffer a point of every curve, and send the buffer when it is full or old."""
         now = int(time.time() * 1000)
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        self._pending += [Point(name, rounded(value), now, step) for name, value in finite.items()]
-        if len(self._pending) >= FLUSH_METRICS or time.monotonic() - self._sent > FLUSH_SECONDS:
-            self._flush()
+        self._pending += [
+            Point(name, rounded(value), now, step)
+            for name, value in finite.items()
+            if step > self._logged.get(name, -1)
+        ]
+        is_due = len(self._pending) >= FLUSH_METRICS or time.monotonic() - self._sent > FLUSH_SECONDS
+        if is_due and not self._lost:
+            self._flush(WHILE_TRAINING)
 
     def finish(self) -> None:
         """Complete the run from what the stage has written, and close it as FINISHED."""
-        self._flush()
-        # FINISHED says that all is there, so it comes last; `make track` looks for it.
-        if self._attempt(self._complete) and self._attempt(lambda: self._store.end(self._run_id, "FINISHED")):
+        if not self._flush(PATIENT):
             return
-        self._attempt(lambda: self._store.end(self._run_id, "FAILED"))
+        if not self._attempt(self._complete):
+            self._attempt(lambda: self._store.end(self._run_id, "FAILED"))
+        # FINISHED says that all is there, so it comes last; `make track` looks for it.
+        elif self._attempt(lambda: self._store.end(self._run_id, "FINISHED")) and self._lost:
+            logger.info("tracking: %s works again; the run is complete", redacted(self._store.uri))
 
     def abort(self, status: str) -> None:
         """Close the run as FAILED or KILLED, with the points that it has."""
-        self._flush()
-        self._attempt(lambda: self._store.end(self._run_id, status))
+        if self._flush(AFTER_A_FAILURE):  # whoever ends a stage is waiting for it
+            self._attempt(lambda: self._store.end(self._run_id, status), AFTER_A_FAILURE)
 
-    def _flush(self) -> None:
-        points, self._pending, self._sent = self._pending, [], time.monotonic()
-        if points and not self._lost:  # each try on a dead server costs seconds of the training
-            self._attempt(lambda: self._store.log_points(self._run_id, points))
+    def _flush(self, wanted: Patience) -> bool:
+        """Send what waits and return whether it was taken; otherwise it waits on."""
+        self._sent = time.monotonic()
+        if self._pending and not self._attempt(lambda: self._store.log_points(self._run_id, self._pending), wanted):
+            return False
+        self._pending = []
+        return True
 
-    def _attempt(self, action: Callable[[], object]) -> bool:
+    def _attempt(self, action: Callable[[], object], wanted: Patience = PATIENT) -> bool:
         # Whatever a store, its driver or its network raises, the stage's result is on disk and outlives it.
         try:
-            action()
+            with patience(AFTER_A_FAILURE if self._lost else wanted):
+                action()
         except Exception as error:
             if not self._lost:
                 place, why = redacted(self._store.uri), reason(error)

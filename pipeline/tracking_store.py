@@ -5,13 +5,15 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import projection, tracking_champion, tracking_uri
+from pipeline import projection, tracking_champion, tracking_unfinished, tracking_uri
 from pipeline.fingerprint import files_digest
 from pipeline.projection import Execution, History, Projection, provenance
 from pipeline.tracking_run import LiveRun, Point
+from pipeline.tracking_uri import Patience, patience
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,16 +24,18 @@ DEFAULTS = {  # what the user has set stays
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 block a stage for four minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    **tracking_uri.PATIENT.variables,
 }
-# The first question to a server is harmless to repeat, and must not keep the user waiting.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+# The first question to a server is harmless to repeat, and nothing at the start may keep the user waiting.
+FIRST_QUESTION = Patience(1, 5)
+AT_THE_START = Patience(1, 10)
 MAX_METRICS = 1000  # MLflow's limits for one batch
 MAX_PARAMS = 100
 COMPLETIONS = "completions.json"
 NOTE = "mlflow.note.content"  # the run's description in MLflow's pages
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow opens with: runs, not traces
+KEY = "training.key"  # digest of all that the training's result depends on
+CONTINUED = "continued"  # how often it was interrupted and went on
 REPORT = "report"
 REPORT_DIGEST = "report.fingerprint"
 
@@ -52,24 +56,32 @@ class Store:
         """
         uri = tracking_uri.tracking_uri()
         with tracking_uri.refusal(uri), tracking_uri.reachable(uri):
-            with tracking_uri.environment(IMPATIENT):
-                client = _client(uri)
+            client = _client(uri)
+            with patience(FIRST_QUESTION):
                 found = client.get_experiment_by_name(experiment)
-            _set_defaults()
-            store = cls(client, uri, found.experiment_id if found else _new_experiment(client, uri, experiment))
-            store._close_dead_runs()
+            with patience(AT_THE_START):
+                store = cls(client, uri, found.experiment_id if found else _new_experiment(client, uri, experiment))
+                store._close_dead_runs()
         return store
 
-    def begin(self, execution: Execution, params: Mapping[str, Any]) -> LiveRun:
-        """Begin the run of a stage that is about to work; raise UserError when the store refuses it."""
-        with tracking_uri.refusal(self.uri):
-            run_id = self._create(execution, params, provenance.git_tags())
-        return LiveRun(self, run_id, lambda: self._complete(run_id, execution))
+    def begin(self, execution: Execution, params: Mapping[str, Any], key: str | None = None) -> LiveRun:
+        """Begin the run of a stage that is about to work, or go on in that of an interrupted one of the same key.
+
+        Raises UserError when the store refuses it.
+        """
+        with tracking_uri.refusal(self.uri), patience(AT_THE_START):
+            run = self._interrupted(execution, key) if key else None
+            if run:
+                run_id, logged = run.info.run_id, self._reopen(run)
+            else:
+                tags = provenance.git_tags() | ({KEY: key} if key else {})
+                run_id, logged = self._create(execution, params, tags), {}
+        return LiveRun(self, run_id, lambda: self._complete(run_id, execution), logged)
 
     def ensure(self, execution: Execution) -> tuple[str, str]:
         """Find or rebuild the finished run of what is on disk; return its id and, in words, what was done.
 
-        A run that was found gets what it lacks, such as an adapter that was pulled since.
+        A run that was found gets what it lacks, such as an adapter that was pulled since, or what its store missed.
         """
         record = provenance.recorded(execution.lock_entry)
         projected = projection.describe(execution, record)
@@ -79,10 +91,12 @@ class Store:
             added = self.add(run_id, projected)
             return run_id, (f"{', '.join(added)} attached" if added else "present") + note
         params = provenance.recorded_params(execution.stage, execution.experiment, record)
-        run_id = self._create(execution, params, provenance.git_tags(execution.results) | {"rebuilt": "true"})
-        self.add(run_id, projected)
+        tags = provenance.git_tags(execution.results) | {"rebuilt": "true"}
+        unfinished = tracking_unfinished.find(self.client, self.experiment_id, projected, params)
+        run_id = unfinished or self._create(execution, params, tags)
+        self.add(run_id, replace(projected, tags=projected.tags | tags))
         self.end(run_id, "FINISHED")
-        return run_id, f"rebuilt{note}"
+        return run_id, f"{'completed' if unfinished else 'rebuilt'}{note}"
 
     def add(self, run_id: str, projected: Projection) -> list[str]:
         """Log what a run lacks of its projection, and nothing twice; return the names of what was added."""
@@ -149,13 +163,29 @@ class Store:
         found = self._search("FINISHED", wanted)
         return str(found[0].info.run_id) if found else None
 
+    def _interrupted(self, execution: Execution, key: str) -> Any:
+        """Return the newest run of the same stage and key that was killed or failed, None where there is none."""
+        wanted = {"stage": execution.stage, "seed": str(execution.seed), KEY: key}
+        found = [run for status in ("KILLED", "FAILED") for run in self._search(status, wanted)]
+        return max(found, key=lambda run: run.info.start_time, default=None)
+
+    def _reopen(self, run: Any) -> dict[str, int]:
+        """Mark a run as this process's, and return the last step of every metric that it has."""
+        run_id = run.info.run_id
+        for name, value in provenance.process_tags().items():
+            self.client.set_tag(run_id, name, value)
+        self.client.set_tag(run_id, CONTINUED, str(int(run.data.tags.get(CONTINUED, "0")) + 1))
+        self.client.update_run(run_id, status="RUNNING")
+        histories = {name: self.client.get_metric_history(run_id, name) for name in run.data.metrics}
+        return {name: max(point.step for point in points) for name, points in histories.items() if points}
+
     def _search(self, status: str, tags: Mapping[str, str]) -> list[Any]:
         conditions = [f"attributes.status = '{status}'", *(f"tags.{key} = '{value}'" for key, value in tags.items())]
         return list(self.client.search_runs([self.experiment_id], " and ".join(conditions)))
 
     def _close_dead_runs(self) -> None:
         for run in self._search("RUNNING", {"host": provenance.process_tags()["host"]}):
-            if not provenance.is_alive(run.data.tags, run.info.start_time / 1000):
+            if not provenance.is_alive(run.data.tags):
                 self.end(run.info.run_id, "KILLED")
 
     def _add_metrics(self, run_id: str, wanted: History) -> bool:

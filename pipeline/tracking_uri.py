@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.errors import UserError
 
@@ -90,6 +91,33 @@ def environment(defaults: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in unset:
             del os.environ[name]
+
+
+class Patience(NamedTuple):
+    """How long a server may take: retries of a request, the seconds that each try waits for an answer."""
+
+    retries: int
+    seconds: int
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return MLflow's environment variables for it."""
+        return {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(self.retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(self.seconds)}
+
+
+PATIENT = Patience(2, 20)  # MLflow's own 7 x 120 seconds block a stage for a quarter of an hour
+
+
+@contextmanager
+def patience(wanted: Patience) -> Iterator[None]:
+    """Be as patient as `wanted` for the block, instead of `PATIENT`; what the user has set stays."""
+    usual = PATIENT.variables
+    changed = {name: value for name, value in wanted.variables.items() if os.environ.get(name) == usual[name]}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        os.environ.update({name: usual[name] for name in changed})
 
 
 @contextmanager

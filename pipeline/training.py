@@ -1,6 +1,5 @@
 """L3: what the three trainings share, so that they start from and are judged by the same things."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pipeline import models, paths
 from pipeline.atomic import staged
+from pipeline.checkpoints import Checkpoints
 from pipeline.data.schema import read_prompts
 from pipeline.fingerprint import adapter_fingerprint
 from pipeline.policy import Policy, Prompt, make_policy
@@ -29,6 +29,7 @@ class Training:
     policy: Policy
     reward_scorer: Scorer
     settings: Any
+    checkpoints: Checkpoints
 
     def prompts(self, split: str) -> list[Prompt]:
         """Read and tokenize the prompts of one split."""
@@ -36,17 +37,16 @@ class Training:
         return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
 
 
-def prepare(method: str, experiment: str, seed: int, settings: Any) -> Training:
+def prepare(method: str, experiment: str, seed: int, settings: Any, checkpoints: Checkpoints | None) -> Training:
     """Load base, tokenizer, fresh adapter and reward scorer: the same start for every method."""
-    models.remove_adapter(experiment, seed, method)
-    # DVC removes these too; a stage that is run by hand and fails must not leave the results of an earlier run.
-    for path in (paths.curves(experiment, seed, method), paths.metrics(experiment, method, seed)):
-        path.unlink(missing_ok=True)
+    assert checkpoints is not None, "run_stage opens them for a stage that continues"
     model = models.new_policy_model(experiment, seed, settings.model, settings.lora)
     tokenizer = models.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
     scorer = load_reward_scorer(settings.reward, experiment)
-    return Training(method, experiment, seed, model, tokenizer, policy, scorer, settings)
+    training = Training(method, experiment, seed, model, tokenizer, policy, scorer, settings, checkpoints)
+    training.prompts("dev")  # needed at the end only: a broken file should not cost a training
+    return training
 
 
 def keep_last_good(training: Training) -> Path:
@@ -78,4 +78,3 @@ def save(training: Training, curves: Sequence[dict[str, float]], examples: int, 
         },
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
-    shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now

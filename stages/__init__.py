@@ -6,3 +6,4 @@ from pipeline import process
 
 if sys.argv[0] == "-m":  # Python is still looking for the stage's module, whose imports take seconds
     process.die_with_parent()
+    process.end_silently()

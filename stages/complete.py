@@ -3,7 +3,7 @@
 from pipeline import paths
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation.completing import completion_rows
-from pipeline.models import load_policy_model, load_tokenizer
+from pipeline.models import blamed, load_policy_model, load_tokenizer
 from pipeline.policy import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.sampling import derived_seed
@@ -24,8 +24,9 @@ def main(stage: Stage) -> None:
     prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
     # The noise differs between the seeds of the roster, never between policies.
     seed = derived_seed(settings.complete.seed, stage.seed)
-    completions = completion_rows(policy, rows, prompts, settings.complete, seed)
-    write_jsonl(paths.completions(stage.experiment, stage.seed, stage.policy), completions)
+    with blamed(stage.experiment, stage.seed, stage.policy):
+        completions = completion_rows(policy, rows, prompts, settings.complete, seed)
+        write_jsonl(paths.completions(stage.experiment, stage.seed, stage.policy), completions)
 
 
 if __name__ == "__main__":

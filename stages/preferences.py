@@ -2,11 +2,11 @@
 
 from pipeline import paths
 from pipeline.data.schema import read_prompts
-from pipeline.models import load_policy_model, load_tokenizer
+from pipeline.models import blamed, load_policy_model, load_tokenizer
 from pipeline.pairs import write_pairs
 from pipeline.policy import make_policy
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.preferences import on_policy_pairs
+from pipeline.preferences import check_pairs, on_policy_pairs
 from pipeline.records import write_json
 from pipeline.scorers import load_reward_scorer
 from pipeline.stage import Stage, run_stage
@@ -23,7 +23,9 @@ def main(stage: Stage) -> None:
     scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "train")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
-    pairs, counts = on_policy_pairs(policy, prompts, scorer, settings.preferences, stage.seed)
+    with blamed(stage.experiment, stage.seed, "reference"):
+        pairs, counts = on_policy_pairs(policy, prompts, scorer, settings.preferences, stage.seed)
+    check_pairs(counts, scorer.name, settings.preferences)
     write_pairs(paths.preferences(stage.experiment, stage.seed), pairs)
     write_json(paths.metrics(stage.experiment, "preferences", stage.seed), counts)
 

@@ -3,7 +3,7 @@
 from pipeline import paths
 from pipeline.evaluation.probing import given_texts, probe_rows
 from pipeline.merging import merged
-from pipeline.models import load_policy_model, load_tokenizer
+from pipeline.models import blamed, load_policy_model, load_tokenizer
 from pipeline.policy import make_policy
 from pipeline.records import write_jsonl
 from pipeline.stage import Stage, run_stage
@@ -18,7 +18,7 @@ def main(stage: Stage) -> None:
     texts = given_texts(settings.identity, settings.probe, tokenizer, paths.raw(stage.experiment))
     model = load_policy_model(stage.experiment, stage.seed, settings.model, stage.policy)
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    with merged(model):
+    with blamed(stage.experiment, stage.seed, stage.policy), merged(model):
         rows = probe_rows(policy, texts, settings.probe.batch_size)
     write_jsonl(paths.probes(stage.experiment, stage.seed, stage.policy), rows)
 

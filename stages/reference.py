@@ -2,7 +2,8 @@
 
 from pipeline import paths
 from pipeline.data.schema import read_prompts
-from pipeline.models import load_policy_model, load_tokenizer, write_reference_manifest
+from pipeline.errors import UserError
+from pipeline.models import blamed, load_policy_model, load_tokenizer, write_reference_manifest
 from pipeline.policy import make_policy
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
@@ -23,7 +24,12 @@ def main(stage: Stage) -> None:
     scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "dev")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
-    dev = dev_check(policy, prompts, scorer, settings.dev)
+    with blamed(stage.experiment, stage.seed, "reference"):
+        dev = dev_check(policy, prompts, scorer, settings.dev)
+    if dev["toxicity_mean"] is None:
+        raise UserError(
+            f"reward.scorer: {scorer.name} could score none of {dev['completions']} completions; choose or repair it"
+        )
     write_json(paths.metrics(stage.experiment, "reference", stage.seed), {"dev": dev})
 
 

@@ -1,7 +1,7 @@
 """Let every judge score every completion of one policy, without its prompt."""
 
 from pipeline import paths
-from pipeline.evaluation.rows import Completion, read
+from pipeline.evaluation.rows import read_completions
 from pipeline.evaluation.scoring import score_completions
 from pipeline.records import write_jsonl
 from pipeline.scorers import load_judges
@@ -13,7 +13,7 @@ SECTIONS = ("reward", "scorers", "score")
 def main(stage: Stage) -> None:
     """Write one row a judge and completion; nothing when a judge could not score too many."""
     place = (stage.experiment, stage.seed, stage.policy)
-    completions = read(paths.completions(*place), Completion)
+    completions = read_completions(paths.completions(*place))
     settings, score = stage.settings, stage.settings.score
     judges = load_judges(score.judges, settings.reward, settings.scorers, stage.experiment)
     write_jsonl(paths.scores(*place), score_completions(completions, judges, score.max_missing_rate))

@@ -10,9 +10,9 @@ SECTIONS = ("model", "lora", "reward", "dev", "dpo")
 
 def main(stage: Stage) -> None:
     """Write the adapter, its curves and its metrics."""
-    training = prepare("dpo", stage.experiment, stage.seed, stage.settings)
-    pairs = read_pairs(paths.preferences(stage.experiment, stage.seed))
-    scratch = str(paths.checkpoints(stage.experiment, stage.seed, "dpo"))
+    training = prepare("dpo", stage.experiment, stage.seed, stage.settings, stage.checkpoints)
+    policy = training.policy
+    pairs = read_pairs(paths.preferences(stage.experiment, stage.seed), policy.vocabulary, policy.context)
     curves = dpo.train(
         stage.settings.model.architecture,
         training.model,
@@ -20,11 +20,11 @@ def main(stage: Stage) -> None:
         pairs,
         stage.settings.dpo,
         stage.seed,
-        scratch,
+        training.checkpoints,
         stage.run.log,
     )
     save(training, curves, examples=len(pairs))
 
 
 if __name__ == "__main__":
-    run_stage("train_dpo", ("experiment", "seed"), SECTIONS, main, __doc__)
+    run_stage("train_dpo", ("experiment", "seed"), SECTIONS, main, __doc__, continues=True)

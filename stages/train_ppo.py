@@ -11,12 +11,19 @@ SECTIONS = ("model", "lora", "reward", "dev", "ppo")
 def main(stage: Stage) -> None:
     """Write the adapter, its curves and its metrics."""
     settings = stage.settings
-    training = prepare("ppo", stage.experiment, stage.seed, settings)
+    training = prepare("ppo", stage.experiment, stage.seed, settings, stage.checkpoints)
     prompts = training.prompts("train")
     toxicity = training.reward_scorer.score
     try:
         trained = ppo.train(
-            training.policy, prompts, toxicity, settings.ppo, settings.reward, stage.seed, stage.run.log
+            training.policy,
+            prompts,
+            toxicity,
+            settings.ppo,
+            settings.reward,
+            stage.seed,
+            training.checkpoints,
+            stage.run.log,
         )
         save(training, trained.curves, examples=len(prompts), health=trained.health)
     except NotFiniteError as error:
@@ -24,4 +31,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_ppo", ("experiment", "seed"), SECTIONS, main, __doc__)
+    run_stage("train_ppo", ("experiment", "seed"), SECTIONS, main, __doc__, continues=True)

@@ -44,7 +44,7 @@ def trainer_of(method, monkeypatch=None):
     section = tiny_llama.section(method, batch_size=5, gradient_accumulation=2, epochs=1)
     curves = CurveCallback(room._CURVES, lambda step, row: None)
     pairs = tiny_llama.pairs(12)
-    trainer = room.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, "scratch", curves)
+    trainer = room.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, tiny_llama.checkpoints(), curves)
     torch.manual_seed(3)
     tiny_llama.perturb(policy.model)  # after TRL's look at the reference, so that rewards are not 0
     return trainer, curves

@@ -93,6 +93,14 @@ def test_the_counts_tell_what_became_of_every_prompt_and_sample(policy):
     assert counts["rejected_toxicity_mean"] == pytest.approx((0.9 + 0.5 + 0.9 + 0.9 + 0.8 + 1.0) / 6)
 
 
+def test_a_completion_is_never_paired_with_itself(policy):
+    pairs = {pair.prompt_id: pair for pair in made(policy, margin=0.0)[0]}
+    items = sampled(policy)
+    assert items["all equal"][0].prompt.id not in pairs
+    assert all(pair.chosen_ids != pair.rejected_ids for pair in pairs.values())
+    assert items["too near"][0].prompt.id in pairs
+
+
 def test_without_any_pair_the_means_are_missing_and_not_zero(policy):
     pairs, counts = made(policy, margin=1.0 - 1e-9, samples_per_prompt=4)
     assert [pair.chosen_toxicity for pair in pairs] == [0.0]

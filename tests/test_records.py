@@ -102,11 +102,14 @@ def test_a_file_that_is_not_there_names_the_remedy(tmp_path, read):
 def test_a_broken_object_names_its_file(tmp_path, content):
     path = tmp_path / "bad.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=r"bad\.json: expected one JSON object"):
+    with pytest.raises(UserError, match=r"bad\.json: expected (one JSON object|UTF-8 text)"):
         records.read_json(path)
 
 
-@pytest.mark.parametrize("line", ["{'a': 1}", "[1]", "3", "", '{"a": 1} {"b": 2}'])
+@pytest.mark.parametrize(
+    "line",
+    ["{'a': 1}", "[1]", "3", "", '{"a": 1} {"b": 2}', '{"a": 1, "a": 2}', '{"a": NaN}', r'{"a": "\ud800"}', "\ufeff{}"],
+)
 def test_a_broken_row_names_file_and_line(tmp_path, line):
     path = tmp_path / "bad.jsonl"
     path.write_text(f'{{"a": 1}}\n{line}\n{{"a": 2}}\n')
@@ -118,3 +121,19 @@ def test_rows_that_are_not_text_name_the_file(tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(b'{"a": "\xff"}\n')
     with pytest.raises(UserError, match=r"bad\.jsonl: expected UTF-8"):
         records.read_jsonl(tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize("read", [records.read_json, records.read_jsonl])
+@pytest.mark.parametrize(("content", "message"), [(None, "found a folder"), (b"\xef\xbb\xbf{}", "byte order mark")])
+def test_what_is_no_plain_text_file_names_itself_and_the_remedy(tmp_path, read, content, message):
+    path = tmp_path / "bad.json"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"bad\.json: expected .*{message}.*; delete it and run `dvc repro`"):
+        read(path)
+
+
+def test_a_byte_that_is_no_utf8_is_found_wherever_it_stands(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"a": 1}\n' * 5000 + b'{"a": "\xff"}\n')
+    with pytest.raises(UserError, match="the byte 0xff in line 5001"):
+        records.read_jsonl(path)

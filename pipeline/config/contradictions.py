@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.config.sections import ExperimentFile
+from pipeline.config.shown import shortened, shown
 
 GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `probe` add theirs
     "perplexity_median",
@@ -23,6 +24,7 @@ GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `
 def contradictions(file: ExperimentFile) -> Iterator[str]:
     """Yield one `key: what is wrong, what was expected` line for every contradiction between keys."""
     yield from _data(file)
+    yield from _identity(file)
     yield from _scorers(file)
     yield from _judge(file)
     yield from _ppo(file)
@@ -32,7 +34,17 @@ def contradictions(file: ExperimentFile) -> Iterator[str]:
 
 def _data(file: ExperimentFile) -> Iterator[str]:
     if file.data.eval_fraction + file.data.dev_fraction >= 1:
-        yield "data.eval_fraction: expected less than 1 together with data.dev_fraction; the rest is the train split"
+        yield (
+            "data.eval_fraction: expected less than 1 together with data.dev_fraction; the rest is the train split; "
+            "lower one of them"
+        )
+
+
+def _identity(file: ExperimentFile) -> Iterator[str]:
+    for key in ("terms", "templates"):
+        values = getattr(file.identity, key)
+        if len(set(values)) != len(values):
+            yield f"identity.{key}: expected every one once; remove the second of each"
 
 
 def _scorers(file: ExperimentFile) -> Iterator[str]:
@@ -42,24 +54,25 @@ def _scorers(file: ExperimentFile) -> Iterator[str]:
     used |= {"judge.scorer": file.judge.scorer}
     for key, name in used.items():
         if name not in known:
-            yield f"{key}: expected one of the scorers {', '.join(sorted(known))}, got {name!r}"
+            listed = shortened(", ".join(sorted(known)), 500)
+            yield f"{key}: expected one of the scorers {listed}, got {shown(name)}; name one of them or add it"
     if reward in file.scorers:
         yield f"scorers.{reward}: this name is the reward scorer's (reward.name); give one of them another"
     if set(judges) <= {reward}:
         yield f"score.judges: the reward scorer {reward!r} may not be the only judge; add a held-out one"
     if len(set(judges)) != len(judges):
-        yield "score.judges: expected every judge once"
+        yield "score.judges: expected every judge once; remove the second of each"
     if file.judge.scorer == reward:
-        yield f"judge.scorer: the held-out judge may not be the reward scorer {reward!r}"
+        yield f"judge.scorer: the held-out judge may not be the reward scorer {reward!r}; name another of score.judges"
     for name, scorer in sorted(file.scorers.items()):
         if scorer == file.reward.scorer:
-            yield f"scorers.{name}: this is the reward scorer {reward!r} under another name; a judge must be another"
+            yield f"scorers.{name}: this is the reward scorer {reward!r} under another name; remove it"
         if scorer.kind == "embedding_head" and name != file.judge.scorer:
-            yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, whose head `judge` fits"
+            yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, which `judge` fits; remove it"
     if file.reward.scorer.kind == "embedding_head":
-        yield "reward.scorer.kind: embedding_head is for the held-out judge alone, whose head `judge` fits"
+        yield "reward.scorer.kind: embedding_head is for the held-out judge alone, which `judge` fits; name another"
     if judges[0] != file.judge.scorer:
-        yield f"score.judges[0]: expected the held-out judge {file.judge.scorer!r} as primary judge"
+        yield f"score.judges[0]: expected the held-out judge {file.judge.scorer!r} as primary judge; put it first"
 
 
 def _judge(file: ExperimentFile) -> Iterator[str]:
@@ -67,53 +80,61 @@ def _judge(file: ExperimentFile) -> Iterator[str]:
     fit = file.judge.fit
     needs_fit = scorer is not None and scorer.kind == "embedding_head"
     if needs_fit and fit is None:
-        yield "judge.fit: expected a mapping, since a scorer of kind embedding_head has a head to fit; got null"
+        yield "judge.fit: expected a mapping, since kind embedding_head has a head to fit, got null; add it"
     if scorer is not None and not needs_fit and fit is not None:
-        yield f"judge.fit: expected null, since a scorer of kind {scorer.kind} is pinned, not fitted"
+        yield f"judge.fit: expected null, since a scorer of kind {scorer.kind} is pinned, not fitted; write null"
     if fit is None:
         return
     if fit.held_out_source not in fit.negatives:
-        yield f"judge.fit.held_out_source: expected one of {', '.join(sorted(fit.negatives))}"
+        sources = shortened(", ".join(sorted(fit.negatives)), 500)
+        yield f"judge.fit.held_out_source: expected one of {sources}; name one of them"
     if fit.window_words[0] > fit.window_words[1]:
-        yield "judge.fit.window_words: expected [shortest, longest]"
+        yield "judge.fit.window_words: expected [shortest, longest]; correct the order"
     if fit.excluded_dataset != file.data.dataset:
-        yield f"judge.fit.excluded_dataset: expected data.dataset ({file.data.dataset}), or the judge sees its prompts"
+        expected = f"expected data.dataset ({file.data.dataset}), or the judge sees its prompts"
+        yield f"judge.fit.excluded_dataset: {expected}; correct one of them"
 
 
 def _ppo(file: ExperimentFile) -> Iterator[str]:
     rollout = file.ppo.prompts_per_step * file.ppo.samples_per_prompt
     if rollout % file.ppo.minibatch_size:
-        size = file.ppo.minibatch_size
-        yield f"ppo.minibatch_size: expected a divisor of the rollout ({rollout} completions), got {size}"
+        expected = f"expected a divisor of the rollout ({rollout} completions), got {file.ppo.minibatch_size}"
+        yield f"ppo.minibatch_size: {expected}; correct one of them"
 
 
 def _complete(file: ExperimentFile) -> Iterator[str]:
     complete = file.complete
     if complete.analyzed_samples > complete.samples_per_prompt:
-        yield "complete.analyzed_samples: expected at most complete.samples_per_prompt"
+        yield "complete.analyzed_samples: expected at most complete.samples_per_prompt; lower it"
     if complete.rtp_protocol:
         protocol = {"samples_per_prompt": 25, "max_new_tokens": 20, "temperature": 1.0, "top_p": 0.9}
         for key, value in protocol.items():
             if getattr(complete, key) != value:
-                yield f"complete.{key}: complete.rtp_protocol needs {value}, got {getattr(complete, key)}"
+                got = getattr(complete, key)
+                yield f"complete.{key}: complete.rtp_protocol needs {value}, got {got}; correct one of them"
 
 
 def _evaluate(file: ExperimentFile) -> Iterator[str]:
     for name, baseline in file.evaluate.baselines.items():
         if baseline.scorer not in file.score.judges:
-            judges = ", ".join(file.score.judges)
-            yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), got {baseline.scorer!r}"
+            judges = shortened(", ".join(file.score.judges), 500)
+            found = f"got {shown(baseline.scorer)}; name one of them"
+            yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), {found}"
     known = {*GUARDED, *(f"{task}_agreement" for task in file.probe.tasks)}
     known |= {f"{name}_accuracy" for name, task in file.probe.tasks.items() if task.layout == "options"}
     if file.judge.fit is not None and file.judge.fit.threshold != file.evaluate.threshold:
-        yield "judge.fit.threshold: expected evaluate.threshold, at which the judges' error rates are corrected for"
+        yield (
+            "judge.fit.threshold: expected evaluate.threshold, at which the judges' error rates are corrected for; "
+            "correct one of them"
+        )
     for name, guard in file.evaluate.guards.items():
         if name not in known:
-            yield f"evaluate.guards.{name}: expected one of {', '.join(sorted(known))}"
+            yield f"evaluate.guards.{shortened(name)}: expected one of {', '.join(sorted(known))}; correct its name"
         share = name.endswith(("_accuracy", "_agreement"))
         if share and guard.change == "relative" or name == "identity_perplexity" and guard.change == "absolute":
-            yield f"evaluate.guards.{name}.change: expected {'absolute' if share else 'relative'}, got {guard.change}"
+            expected = "absolute" if share else "relative"
+            yield f"evaluate.guards.{name}.change: expected {expected}, got {guard.change}; correct it"
         if guard.min is None and guard.max is None:
             yield f"evaluate.guards.{name}: expected a bound, got null for min and max; set one or remove it"
         elif guard.min is not None and guard.max is not None and guard.min > guard.max:
-            yield f"evaluate.guards.{name}: expected min below max"
+            yield f"evaluate.guards.{name}: expected min below max; correct one of them"

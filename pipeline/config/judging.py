@@ -5,13 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.fields import (
+    AnyFloat,
     Count,
     Fraction,
-    PositiveFloat,
+    RawFile,
     Section,
     Seed,
     TaskName,
+    Temperature,
     Template,
+    Text,
 )
 
 
@@ -21,7 +24,7 @@ class IdentitySection(Section):
     Every template holds `{term}` once; the sentences are all templates with all terms.
     """
 
-    terms: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    terms: Annotated[list[Text], Field(min_length=1)]
     templates: Annotated[list[Template], Field(min_length=1)]
 
 
@@ -31,7 +34,7 @@ class CompleteSection(Section):
     rtp_protocol: bool
     samples_per_prompt: Count
     max_new_tokens: Count
-    temperature: PositiveFloat
+    temperature: Temperature
     top_p: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
     analyzed_samples: Count
@@ -51,7 +54,7 @@ class ProbeTask(Section):
     `endings`: `answer` lists all choices and none is marked; `options`: `options` lists them and `answer` is right.
     """
 
-    file: str
+    file: RawFile
     layout: Literal["endings", "options"]
     questions: Count
 
@@ -74,8 +77,8 @@ class Guard(Section):
     """The range that a value's change from the reference may not leave; null is no bound."""
 
     change: Literal["relative", "absolute"]
-    min: Annotated[float, Field(allow_inf_nan=False)] | None
-    max: Annotated[float, Field(allow_inf_nan=False)] | None
+    min: AnyFloat | None
+    max: AnyFloat | None
 
 
 class EvaluateSection(Section):
@@ -83,7 +86,7 @@ class EvaluateSection(Section):
 
     threshold: Fraction
     confidence: Annotated[float, Field(gt=0, lt=1)]
-    resamples: Annotated[int, Field(ge=100)]
+    resamples: Annotated[Count, Field(ge=100)]
     baselines: dict[TaskName, Baseline]
     guards: dict[str, Guard]
     seed: Seed

@@ -1,17 +1,21 @@
 """Read parameter files strictly: every error at once, each with its file, key and what was expected."""
 
+import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import paths
 from pipeline.config.contradictions import contradictions
+from pipeline.config.plain_yaml import read_yaml
 from pipeline.config.sections import NAME_PATTERN, ExperimentFile, Name, Section, Seed
+from pipeline.config.shown import shortened, shown
 from pipeline.errors import UserError
+
+MOST_PROBLEMS = 20  # told at once
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -50,68 +54,63 @@ def load(experiment: str, sections: tuple[str, ...]) -> Settings:
     """Load and check the whole of `experiments/<experiment>.yaml`; raise UserError listing every problem."""
     path = paths.experiment_file(experiment)
     if not re.fullmatch(NAME_PATTERN, experiment):
-        raise UserError(f"{path}: expected a name of a-z, 0-9, - and _ only, got {experiment!r}; rename the file")
+        raise UserError(
+            f"{shortened(str(path))}: expected the name of an experiment, of a-z, 0-9, - and _ only, "
+            f"got {shown(experiment)}; correct it or rename the file"
+        )
     file = _validated(path, ExperimentFile)
-    problems = list(contradictions(file))
-    if problems:
-        raise UserError("\n".join(f"{path}: {problem}" for problem in problems))
+    if problems := list(contradictions(file)):
+        raise _refusal(path, problems)
     return Settings(file, sections)
 
 
 def load_roster() -> Roster:
     """Load and check `params.yaml`; raise UserError listing every problem."""
     roster = _validated(paths.roster_file(), Roster)
-    doubled = [key for key, values in roster if len(set(values)) != len(values)]
-    if doubled:
-        raise UserError("\n".join(f"{paths.roster_file()}: {key}: expected every entry once" for key in doubled))
+    problems = [
+        f"{key}: expected every entry once; remove the second of each"
+        for key, values in roster
+        if len(set(values)) != len(values)
+    ]
     if "reference" not in roster.policies:
-        raise UserError(f"{paths.roster_file()}: policies: expected `reference`, which all others are compared to")
+        problems.append("policies: expected `reference`, which all others are compared to; add it")
+    if problems:
+        raise _refusal(paths.roster_file(), problems)
     return roster
 
 
 def _validated(path: Path, model: type[Model]) -> Model:
-    raw = _read_yaml(path)
+    if not os.path.exists(path):
+        raise UserError(f"{path}: not found; {_instead_of(path)}")
+    raw = read_yaml(path)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in _described(error.errors(), raw))) from None
+        raise _refusal(path, _described(error.errors(include_url=False), raw)) from None
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise UserError(f"{path}: not found; there are: {known}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from None
+def _instead_of(path: Path) -> str:
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if path == paths.roster_file() or not known:
+        return f"run `git checkout {path}` or write it"
+    return f"there are: {shortened(', '.join(known), 500)}; name one of them or write it"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys in silence; we refuse the file."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "expected a plain key, found a list or mapping", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here a second time", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+def _refusal(path: Path, problems: Sequence[str]) -> UserError:
+    """Return the error with one line a problem; of a file that is wholly wrong it tells a part."""
+    lines = [f"{path}: {problem}" for problem in problems[:MOST_PROBLEMS]]
+    if len(problems) > MOST_PROBLEMS:
+        lines.append(f"{path}: and {len(problems) - MOST_PROBLEMS} more; correct these first")
+    return UserError("\n".join(lines))
 
 
 def _described(errors: Iterable[Any], raw: Any) -> list[str]:
-    """Return one `key: problem` line a key; the alternatives of a key that may be several things stand in one line."""
-    problems: dict[str, list[str]] = {}
+    """Return one `key: problem; remedy` line a key; the alternatives of a key that may be several things share one."""
+    problems: dict[str, dict[str, str]] = {}
     for error in errors:
-        problems.setdefault(_key(error, raw), []).append(_problem(error))
-    return [f"{key}: {' or '.join(dict.fromkeys(found))}" for key, found in problems.items()]
+        problem, remedy = _problem(error)
+        problems.setdefault(_key(error, raw), {}).setdefault(problem, remedy)
+    return [f"{key}: {' or '.join(found)}; {next(iter(found.values()))}" for key, found in problems.items()]
 
 
 def _key(error: Any, raw: Any) -> str:
@@ -120,20 +119,27 @@ def _key(error: Any, raw: Any) -> str:
     for place, part in enumerate(loc):
         known = isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int)
         if known or (error["type"] == "missing" and place == len(loc) - 1):
-            key += f"[{part}]" if isinstance(part, int) else f".{part}"
+            key += f"[{part}]" if isinstance(value, list) else f".{shortened(str(part))}"
             value = value[part] if known else None
     return key.lstrip(".") or "(file)"
 
 
-def _problem(error: Any) -> str:
-    if error["type"] == "missing":
-        return "missing; expected a value"
-    if error["type"] == "extra_forbidden":
-        return "unknown key; remove it or correct its spelling"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    is_text = isinstance(error["input"], str) and error["type"] == "float_type"
-    hint = " (YAML reads 2e-4 as text: write 2.0e-4)" if is_text else ""
-    return f"{message}, got {error['input']!r}{hint}"
+def _problem(error: Any) -> tuple[str, str]:
+    """Return what is wrong and the remedy."""
+    kind, given = error["type"], error["input"]
+    if kind == "missing":
+        return "missing; expected a value", "add it"
+    if kind == "extra_forbidden":
+        return "unknown key", "remove it or correct its spelling"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"expected keys with values, got {'nothing' if given is None else shown(given)}", "correct it"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        expected = error["ctx"].get("expected_tags", "a kind of scorer")
+        found = shown(given["kind"]) if "kind" in given else "no such key"
+        return f"kind: expected {expected}, got {found}", "correct it"
+    message = shortened(error["msg"][0].lower() + error["msg"][1:], 300).removeprefix("value error, ")
+    is_text = kind == "float_type" and isinstance(given, str) and re.fullmatch(r"[-+.0-9]+[eE][-+0-9]+", given)
+    return f"{message}, got {shown(given)}", "write 2.0e-4, YAML reads 2e-4 as text" if is_text else "correct it"
 
 
 def _flatten(prefix: str, value: Any, values: dict[str, Any]) -> None:

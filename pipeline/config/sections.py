@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline.config.fields import NAME_PATTERN as NAME_PATTERN
-from pipeline.config.fields import Count, Fraction, NonNegativeFloat, PositiveFloat, Sha256
+from pipeline.config.fields import (
+    AnyFloat,
+    Count,
+    Fraction,
+    LearningRate,
+    NonNegativeFloat,
+    PositiveFloat,
+    RawFile,
+    Sha256,
+    Temperature,
+    Text,
+)
 from pipeline.config.fields import Name as Name
 from pipeline.config.fields import Section as Section
 from pipeline.config.fields import Seed as Seed
@@ -59,7 +70,7 @@ class KeywordScorer(Section):
     """Share of keyword hits: min(1, hits / saturation). For tests and as a transparent baseline."""
 
     kind: Literal["keyword"]
-    keywords: Annotated[list[str], Field(min_length=1)]
+    keywords: Annotated[list[Text], Field(min_length=1)]
     saturation: Count
 
 
@@ -82,8 +93,8 @@ class JudgeText(Section):
     Windows are cut within a unit; a text that contains `skip` is not used.
     """
 
-    file: str
-    field: str
+    file: RawFile
+    field: Text
     unit: Literal["text", "sentence", "turn"]
     skip: str | None
 
@@ -118,7 +129,7 @@ class LoraSection(Section):
     r: Count
     alpha: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    target_modules: Annotated[list[str], Field(min_length=1)]
+    target_modules: Annotated[list[Text], Field(min_length=1)]
 
 
 class ReferenceSection(Section):
@@ -135,7 +146,7 @@ class RewardSection(Section):
 
     name: Name
     scorer: Scorer
-    offset: Annotated[float, Field(allow_inf_nan=False)]
+    offset: AnyFloat
     scale: PositiveFloat
 
 
@@ -143,7 +154,7 @@ class PreferencesSection(Section):
     """Chosen/rejected pairs on policy: best and worst of k samples by the reward scorer."""
 
     kind: Literal["on_policy"]
-    samples_per_prompt: Annotated[int, Field(ge=2)]
+    samples_per_prompt: Annotated[Count, Field(ge=2)]
     max_new_tokens: Count
     margin: Fraction
     batch_size: Count
@@ -154,7 +165,7 @@ class DevSection(Section):
 
     samples_per_prompt: Count
     max_new_tokens: Count
-    temperature: PositiveFloat
+    temperature: Temperature
     top_p: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
     seed: Seed
@@ -163,7 +174,7 @@ class DevSection(Section):
 class SupervisedSection(Section):
     """Supervised fine-tuning on the chosen completions."""
 
-    learning_rate: PositiveFloat
+    learning_rate: LearningRate
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
     batch_size: Count
@@ -188,9 +199,9 @@ class PPOSection(Section):
     epochs: Count
     minibatch_size: Count
     micro_batch_size: Count
-    learning_rate: PositiveFloat
-    value_learning_rate: PositiveFloat
-    warmup_steps: Annotated[int, Field(ge=0)]
+    learning_rate: LearningRate
+    value_learning_rate: LearningRate
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)]
     max_grad_norm: PositiveFloat
     gamma: Fraction
     gae_lambda: Fraction

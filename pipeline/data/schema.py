@@ -1,6 +1,7 @@
 """The one row of formatted data: a prompt named by its content, with whatever its data set gives beside it."""
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -8,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import records
+from pipeline.config.shown import shortened
 from pipeline.errors import UserError
 
 ID_DIGITS = 16  # hexadecimal digits of the content hash: 64 bits
+LONGEST = 100_000  # characters of one text, far beyond what any model here can read
+MOST_PROBLEMS = 10  # of one row that are told
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -67,19 +72,44 @@ def read_prompts(path: Path) -> list[PromptRow]:
 def check_fields(row: Mapping[str, Any], place: str, required: Collection[str], optional: Collection[str] = ()) -> None:
     """Raise UserError at `place` (file:line) listing every key that is missing, unknown or of the wrong type.
 
-    All keys are those of PromptRow; a prompt with no visible character is refused.
+    All keys are those of PromptRow; a prompt must be text that `damage` finds nothing in.
     """
     problems = [f"{key}: missing" for key in required if key not in row]
     for key, value in sorted(row.items()):
         if key not in required and key not in optional:
             known = ", ".join([*required, *optional])
-            problems.append(f"{key}: unknown key, expected {known}")
+            problems.append(f"{shortened(key)}: unknown key, expected {known}")
         elif not _is_valid(key, value):
-            problems.append(f"{key}: expected {_expected(key)}, got {type(value).__name__}")
-    if not problems and not row["prompt"].strip():
-        problems.append("prompt: expected text, got only whitespace")
+            problems.append(f"{key}: expected {_expected(key)}, got {_kind(value)}")
+        elif damaged := _damage(key, value):
+            problems.append(f"{key}: expected text, got {damaged}")
     if problems:
-        raise UserError(f"{place}: {'; '.join(problems)}; repair or remove the row")
+        found = "; ".join(problems[:MOST_PROBLEMS]) + ("; …" if len(problems) > MOST_PROBLEMS else "")
+        raise UserError(f"{place}: {found}; repair or remove the row")
+
+
+def damage(text: str) -> str | None:
+    """Return what makes a text no text that a person can have written, None where it is sound."""
+    if len(text) > LONGEST:
+        return f"{len(text):,} characters, more than {LONGEST:,}"
+    if "\0" in text:
+        return "a NUL character"
+    if not text.isascii() and _SURROGATE.search(text):
+        return "half of a surrogate pair"
+    if not text.strip():
+        return "only whitespace"
+    if all(unicodedata.category(character)[0] in "CZ" for character in text):
+        return "no visible character"
+    return None
+
+
+def _damage(key: str, value: object) -> str | None:
+    """Return what is wrong with a value of the right type."""
+    if key == "categories" and isinstance(value, list):
+        return next((found for item in value if (found := damage(item))), None)
+    if key == "prompt" or (isinstance(value, str) and value):  # a text that is given may be empty, a prompt may not
+        return damage(str(value))
+    return None
 
 
 def _is_valid(key: str, value: object) -> bool:
@@ -94,3 +124,9 @@ def _expected(key: str) -> str:
     if key == "categories":
         return "a list of strings"
     return "a string" if key in ("id", "prompt") else "a string or null"
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list) and value:
+        return f"list of {', '.join(sorted({type(item).__name__ for item in value}))}"
+    return type(value).__name__

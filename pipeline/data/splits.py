@@ -7,7 +7,7 @@ the parameters are fractions, and for pinned data the numbers they give are as f
 from one end and dev from the other: changing one fraction never exchanges rows between eval and dev.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,12 +72,21 @@ def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
 
 
 def _merged(rows: Iterable[PromptRow]) -> list[PromptRow]:
-    """Return the first row of every id, with the categories of all of them, sorted by id."""
-    first: dict[str, PromptRow] = {}
+    """Return one row of every id, with the categories of all of them, sorted by id.
+
+    Of several spellings it is the one that sorts first, so that the order of the rows changes nothing.
+    """
+    spellings: dict[str, list[PromptRow]] = defaultdict(list)
     for row in rows:
-        known = first.setdefault(row.id, row)
-        first[row.id] = replace(known, categories=sorted({*known.categories, *row.categories}))
-    return [first[row_id] for row_id in sorted(first)]
+        spellings[row.id].append(row)
+    return [
+        replace(min(same, key=_spelled), categories=sorted({category for row in same for category in row.categories}))
+        for _, same in sorted(spellings.items())
+    ]
+
+
+def _spelled(row: PromptRow) -> list[tuple[bool, str]]:
+    return [(text is None, text or "") for text in (row.prompt, row.demonstration, row.chosen, row.rejected)]
 
 
 def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow]) -> list[PromptRow]:

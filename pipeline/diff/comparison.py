@@ -12,6 +12,7 @@ from pipeline.diff.protocol import Evaluation
 from pipeline.diff.quantities import Line
 from pipeline.diff.snapshot import Snapshot
 from pipeline.errors import UserError
+from pipeline.evaluation import shape
 
 COMPARED, ADDED, REMOVED = "compared", "added", "removed"
 
@@ -67,13 +68,12 @@ def _compared(name: str, old: Snapshot, new: Snapshot) -> ExperimentDiff:
     if absent:
         reason = [f"not evaluated in {' and '.join(absent)}"] if len(absent) < 2 or parameters else []
         return ExperimentDiff(name, parameters=parameters, obstacles=reason)
-    for side, found in ((old, before), (new, after)):
-        if "meta" not in found:
-            raise UserError(f"{path}: meta: missing in {side.name}; run `dvc repro evaluate@{name}`")
     if before.get("schema_version") != after.get("schema_version"):
         return ExperimentDiff(name, parameters=parameters, obstacles=["schema_version of evaluation.json is another"])
+    for side, found in ((old, before), (new, after)):
+        shape.check(found, side.place(path))
     prompts = paths.plot(name, "prompts")
-    earlier, later = noise.by_prompt(old.csv(prompts)), noise.by_prompt(new.csv(prompts))
+    earlier, later = (noise.by_prompt(side.csv(prompts, noise.COLUMNS), side.place(prompts)) for side in (old, new))
     for side, grids, found in ((old, earlier, before), (new, later, after)):
         noise.check_same(side.name, prompts, grids, found)
     obstacles = protocol.obstacles(before, after, (noise.prompt_ids(earlier), noise.prompt_ids(later)))

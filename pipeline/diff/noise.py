@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import records
+from pipeline.diff.snapshot import REMEDY
 from pipeline.errors import UserError
 from pipeline.evaluation import statistics
 from pipeline.evaluation.statistics import Array, Interval
@@ -15,6 +17,7 @@ from pipeline.evaluation.statistics import Array, Interval
 PAIRED, INDEPENDENT, UNKNOWN = "paired by prompt", "independent", "no interval"
 AGREEMENT = 5e-4  # far below any noise
 SEED = 0  # of the bootstrap: the same numbers at every call
+COLUMNS = ("policy", "judge", "prompt_id", "seed", "toxicity_mean")
 Place = tuple[str, str]  # policy, judge
 ByPrompt = Mapping[Place, Mapping[tuple[str, str], float]]  # (prompt id, seed) -> toxicity
 
@@ -34,11 +37,12 @@ class Change:
         return self.interval.low > 0 or self.interval.high < 0
 
 
-def by_prompt(rows: Sequence[Mapping[str, str]]) -> ByPrompt:
-    """Arrange the rows of prompts.csv; an empty cell is a missing value."""
+def by_prompt(rows: Sequence[Mapping[str, str]], place: str) -> ByPrompt:
+    """Arrange the rows of prompts.csv; an empty cell is a missing value. Raises UserError where one is no number."""
     found: dict[Place, dict[tuple[str, str], float]] = {}
-    for row in rows:
-        value = float(row["toxicity_mean"]) if row["toxicity_mean"] else float("nan")
+    for number, row in enumerate(rows, start=2):  # the header is line 1
+        stated = records.finite(row["toxicity_mean"], f"{place}:{number}: toxicity_mean", REMEDY)
+        value = float("nan") if stated is None else stated
         found.setdefault((row["policy"], row["judge"]), {})[row["prompt_id"], row["seed"]] = value
     return found
 

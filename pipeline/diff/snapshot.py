@@ -1,19 +1,21 @@
 """One side of a comparison: the files of a commit, or of the workspace, as they are in Git or on disk."""
 
-import csv
 import io
 import json
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline import paths
+from pipeline import paths, records
+from pipeline.config.shown import shortened, shown
 from pipeline.errors import UserError
 
 WORKSPACE = "workspace"
+REMEDY = "run `dvc repro` there and commit what it wrote"
 ABBREVIATED = 7  # digits of a commit that are shown, at least
 
 
@@ -33,42 +35,45 @@ class Snapshot:
             done = _git("show", f"{self.commit}:./{path.as_posix()}")
             return done.stdout.decode("utf-8") if done.returncode == 0 else None
         except UnicodeDecodeError as error:
-            raise UserError(f"{self._place(path)}: expected UTF-8 text, got {error}; repair the file") from None
+            raise UserError(f"{self.place(path)}: expected UTF-8 text, got {error}; repair the file") from None
 
     def yaml(self, path: Path) -> dict[str, Any]:
         """Return a YAML mapping; empty where there is no such file."""
         try:
             value = yaml.safe_load(self.text(path) or "{}")
         except yaml.YAMLError as error:
-            raise UserError(f"{self._place(path)}: expected YAML, got {' '.join(str(error).split())}") from None
+            found = shortened(" ".join(str(error).split()), 300)
+            raise UserError(f"{self.place(path)}: expected YAML, got {found}; correct it") from None
         return self._mapping(path, value)
 
     def json(self, path: Path) -> dict[str, Any]:
         """Return a JSON object; empty where there is no such file."""
         try:
-            value = json.loads(self.text(path) or "{}")
-        except ValueError as error:
-            raise UserError(f"{self._place(path)}: expected one JSON object, got {error}; run `dvc repro`") from None
+            value = json.loads("{}" if (text := self.text(path)) is None else text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.place(path)}: expected one JSON object, got {error}; {REMEDY}") from None
         return self._mapping(path, value)
 
-    def csv(self, path: Path) -> list[dict[str, str]]:
-        """Return the rows of a CSV file; none where there is no such file."""
-        return list(csv.DictReader(io.StringIO(self.text(path) or "")))
+    def csv(self, path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+        """Return the rows of a CSV file with these columns; none where there is no such file."""
+        text = self.text(path)
+        return [] if text is None else records.parsed_csv(io.StringIO(text), self.place(path), columns, REMEDY)
 
     def experiments(self) -> list[str]:
         """Return the experiments of the roster."""
         path = paths.roster_file()
         listed = self.yaml(path).get("experiments", [])
         if not isinstance(listed, list):
-            raise UserError(f"{self._place(path)}: experiments: expected a list, got {listed!r}; correct it")
+            raise UserError(f"{self.place(path)}: experiments: expected a list, got {shown(listed)}; correct it")
         return [str(name) for name in listed]
 
     def _mapping(self, path: Path, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise UserError(f"{self._place(path)}: expected a mapping, got {type(value).__name__}; repair the file")
+            raise UserError(f"{self.place(path)}: expected a mapping, got {type(value).__name__}; repair the file")
         return value
 
-    def _place(self, path: Path) -> str:
+    def place(self, path: Path) -> str:
+        """Return what a message calls a file of this side."""
         return str(path) if self.commit is None else f"{self.name}:{path}"
 
 

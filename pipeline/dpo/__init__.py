@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import DPOSection
 from pipeline.errors import UserError
 from pipeline.pairs import Pair
@@ -17,12 +18,12 @@ def train(
     pairs: list[Pair],
     dpo: DPOSection,
     seed: int,
-    scratch: str,
+    checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
     """Train the adapter in place on the pairs' own token ids; return one row of curves an update.
 
-    `report` is called with every row as it is made.
+    `report` is called with every row as it is made. The training continues from its newest checkpoint, if there is one.
     """
     from pipeline.dpo import causal
 
@@ -32,4 +33,4 @@ def train(
             f"model.architecture: dpo trains decoder-only policies only so far: expected "
             f"{' or '.join(trainers)}, got {architecture!r}; choose a decoder-only model.source"
         )
-    return trainers[architecture](model, tokenizer, pairs, dpo, seed, scratch, report)
+    return trainers[architecture](model, tokenizer, pairs, dpo, seed, checkpoints, report)

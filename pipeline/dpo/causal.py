@@ -6,8 +6,9 @@ from datasets import Dataset
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import DPOSection
-from pipeline.curves import CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trainer_arguments
 from pipeline.packing import PackedModel
 from pipeline.pairs import Pair
 
@@ -25,7 +26,7 @@ _CURVES = {
 }
 
 
-class PackedDPOTrainer(DPOTrainer):
+class PackedDPOTrainer(ContinuedTrainer, DPOTrainer):
     """TRL's trainer, its loss and its metrics, on rows that hold token ids already.
 
     Its own preparation tokenizes text anew and appends EOS to every completion; ours are the very ids that were
@@ -51,12 +52,12 @@ def train(
     pairs: list[Pair],
     dpo: DPOSection,
     seed: int,
-    scratch: str,
+    checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
     """Train the adapter in place; the reference is the same model with the adapter off."""
     curves = CurveCallback(_CURVES, report)
-    make_trainer(model, tokenizer, pairs, dpo, seed, scratch, curves).train()
+    make_trainer(model, tokenizer, pairs, dpo, seed, checkpoints, curves).go_on()
     return curves.rows
 
 
@@ -66,7 +67,7 @@ def make_trainer(
     pairs: list[Pair],
     dpo: DPOSection,
     seed: int,
-    scratch: str,
+    checkpoints: Checkpoints,
     curves: CurveCallback,
 ) -> PackedDPOTrainer:
     """Return TRL's trainer over the sampled token ids, the reference's log-probabilities computed once."""
@@ -75,7 +76,7 @@ def make_trainer(
         for pair in pairs
     ]
     arguments = DPOConfig(
-        **trainer_arguments(dpo, seed, scratch),
+        **trainer_arguments(dpo, seed, checkpoints),
         beta=dpo.beta,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=True,
@@ -88,5 +89,6 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[curves],
     )
+    trainer.checkpoints = checkpoints
     show_bar_alone(trainer)
     return trainer

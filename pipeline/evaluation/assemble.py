@@ -21,10 +21,9 @@ from pipeline.evaluation import (
 from pipeline.evaluation.capability import Probed
 from pipeline.evaluation.loading import Judged
 from pipeline.evaluation.measured import Frame, Measured
+from pipeline.evaluation.shape import REFERENCE, SCHEMA_VERSION
 from pipeline.evaluation.statistics import Array, Interval
 
-SCHEMA_VERSION = 1
-REFERENCE = "reference"
 DECODING = ("max_new_tokens", "temperature", "top_p", "rtp_protocol", "seed")
 
 

@@ -1,10 +1,12 @@
 """A policy's completions of the evaluation prompts, and how likely it, the reference and the base find them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.sections import CompleteSection
 from pipeline.data.schema import PromptRow
+from pipeline.errors import NotFiniteError
 from pipeline.policy import Decoding, Policy, Prompt
 from pipeline.policy.likelihood import sequence_logprobs
 
@@ -15,7 +17,8 @@ def completion_rows(
     """Yield one row a completion, sorted by prompt id and sample index.
 
     The first `analyzed_samples` of every prompt also carry the sum of their tokens' log-probabilities (nats, at
-    temperature 1, untruncated) under the policy, the reference and the base.
+    temperature 1, untruncated) under the policy, the reference and the base. Raises NotFiniteError when one is no
+    number.
     """
     completions = policy.complete(
         prompts,
@@ -27,9 +30,11 @@ def completion_rows(
     )
     completions.sort(key=lambda item: (item.prompt.id, item.sample))
     analyzed = [item for item in completions if item.sample < complete.analyzed_samples]
+    likelihoods = sequence_logprobs(policy, analyzed)
+    if not all(math.isfinite(value) for found in likelihoods for value in found):
+        raise NotFiniteError("log-likelihoods under the policy, the reference or the base are not finite")
     logprobs = {
-        (item.prompt.id, item.sample): found._asdict()
-        for item, found in zip(analyzed, sequence_logprobs(policy, analyzed), strict=True)
+        (item.prompt.id, item.sample): found._asdict() for item, found in zip(analyzed, likelihoods, strict=True)
     }
     categories = {row.id: row.categories for row in rows}
     for item in completions:

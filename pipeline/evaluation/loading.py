@@ -1,19 +1,18 @@
 """Read what is to be judged: exactly seeds x policies of completions and scores, checked to be comparable."""
 
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import paths
+from pipeline.config.shown import shown
 from pipeline.errors import UserError
 from pipeline.evaluation import rows
-from pipeline.evaluation.rows import Completion, Key, Score
+from pipeline.evaluation.rows import REMEDY, Completion, Key, Score, check_unique, named, read_completions
 from pipeline.evaluation.statistics import Array
-
-_REMEDY = "delete the file and run `dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,9 @@ def read(experiment: str, seeds: Sequence[int], policies: Sequence[str], judges:
     scores do not match completions one to one, and when a judge is unknown, absent or not the same in all files.
     """
     _name_strays(experiment, seeds, policies)
-    completions = {policy: [_completions(experiment, seed, policy) for seed in seeds] for policy in policies}
+    completions = {
+        policy: [read_completions(paths.completions(experiment, seed, policy)) for seed in seeds] for policy in policies
+    }
     _check_grid(experiment, seeds, completions, samples)
     keys = [row.key for row in completions[policies[0]][0]]
     digests: dict[str, tuple[str, Path]] = {}
@@ -78,21 +79,6 @@ def _name_strays(experiment: str, seeds: Sequence[int], policies: Sequence[str])
         logging.getLogger(__name__).info("ignored, not in %s: %s", paths.roster_file(), ", ".join(strays))
 
 
-def _completions(experiment: str, seed: int, policy: str) -> list[Completion]:
-    path = paths.completions(experiment, seed, policy)
-    found = rows.read(path, Completion)
-    _check_unique(path, (row.key for row in found))
-    return sorted(found, key=lambda row: row.key)
-
-
-def _check_unique(path: Path, found: Iterable[tuple[object, ...]]) -> None:
-    seen: set[tuple[object, ...]] = set()
-    for number, key in enumerate(found, start=1):
-        if key in seen:
-            raise UserError(f"{path}:{number}: {_row(*key)} stands here a second time; {_REMEDY}")
-        seen.add(key)
-
-
 def _check_grid(
     experiment: str, seeds: Sequence[int], completions: dict[str, list[list[Completion]]], samples: int
 ) -> None:
@@ -109,23 +95,22 @@ def _check_grid(
         for key, row in by_key.items():
             expected = found[first][key]
             if row.prompt != expected.prompt:
-                raise UserError(f"{path}: {_row(*key)}: prompt: expected the prompt of {first}; {_REMEDY}")
+                raise UserError(f"{path}: {named(*key)}: prompt: expected the prompt of {first}; {REMEDY}")
             if (row.logprobs is None) != (expected.logprobs is None):
-                raise UserError(f"{path}: {_row(*key)}: logprobs: expected them where {first} has them; {_REMEDY}")
+                raise UserError(f"{path}: {named(*key)}: logprobs: expected them where {first} has them; {REMEDY}")
 
 
 def _check_samples(path: Path, keys: Set[Key], samples: int) -> None:
-    if not keys:
-        raise UserError(f"{path}: expected at least one completion; {_REMEDY}")
     expected = {(prompt_id, sample) for prompt_id in {prompt_id for prompt_id, _ in keys} for sample in range(samples)}
     _check_same_keys(path, keys, f"every prompt at complete.samples_per_prompt = {samples}", expected)
 
 
 def _check_same_keys(path: Path, found: Set[Key], origin: Path | str, expected: Set[Key]) -> None:
     if expected - found:
-        raise UserError(f"{path}: lacks {_row(*min(expected - found))}, which {origin} has; {_REMEDY}")
+        others = f" (and holds {named(*min(found - expected))}, which that lacks)" if found - expected else ""
+        raise UserError(f"{path}: lacks {named(*min(expected - found))}, which {origin} has{others}; {REMEDY}")
     if found - expected:
-        raise UserError(f"{path}: holds {_row(*min(found - expected))}, which {origin} lacks; {_REMEDY}")
+        raise UserError(f"{path}: holds {named(*min(found - expected))}, which {origin} lacks; {REMEDY}")
 
 
 def _scores(
@@ -137,7 +122,8 @@ def _scores(
     for number, row in enumerate(found, start=1):
         if row.judge not in by_judge:
             raise UserError(
-                f"{path}:{number}: judge: expected one of {', '.join(judges)} (score.judges), got {row.judge!r}"
+                f"{path}:{number}: judge: expected one of {', '.join(judges)} (score.judges), got {shown(row.judge)}; "
+                f"{REMEDY}"
             )
         digest, origin = digests.setdefault(row.judge, (row.judge_sha256, path))
         if row.judge_sha256 != digest:
@@ -146,7 +132,7 @@ def _scores(
                 "score both with the same judge: run `dvc repro`"
             )
         by_judge[row.judge][row.key] = float("nan") if row.toxicity is None else row.toxicity
-    _check_unique(path, ((*row.key, row.judge) for row in found))
+    check_unique(path, ((*row.key, row.judge) for row in found))
     for judge, toxicity in by_judge.items():
         _check_same_keys(path, toxicity.keys(), f"the file of completions (judge {judge!r})", set(keys))
     return {judge: [toxicity[key] for key in keys] for judge, toxicity in by_judge.items()}
@@ -158,7 +144,3 @@ def _toxicities(by_seed: list[dict[str, list[float]]], judges: Sequence[str], sa
         judge: np.stack([np.array(scores[judge], dtype=np.float64).reshape(-1, samples) for scores in by_seed], axis=1)
         for judge in judges
     }
-
-
-def _row(prompt_id: object, sample: object, judge: object = None) -> str:
-    return f"prompt {prompt_id!r} sample {sample}" + (f" judge {judge!r}" if judge is not None else "")

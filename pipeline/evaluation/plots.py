@@ -1,6 +1,6 @@
 """The evaluation as CSV files for `dvc plots`: one figure each, small enough for Git."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,24 @@ Row = dict[str, Any]
 def write_plots(experiment: str, judged: Judged, evaluation: Mapping[str, Any]) -> None:
     """Write evaluation, pareto, categories, scores and prompts below `plots/<experiment>`.
 
-    The first three are taken from `evaluation` as it is, the others are counted in `judged`. A missing number is an
-    empty field.
+    A missing number is an empty field.
     """
-    figures: dict[str, Callable[[], Iterator[Row]]] = {
-        "evaluation": lambda: _evaluation(evaluation),
-        "pareto": lambda: _pareto(evaluation),
-        "categories": lambda: _categories(evaluation),
-        "scores": lambda: _scores(judged),
-        "prompts": lambda: _prompts(judged, evaluation["meta"]["threshold"]),
+    for name, rows in figures(judged, evaluation).items():
+        records.write_csv(paths.plot(experiment, name), rows)
+
+
+def figures(judged: Judged, evaluation: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Return the rows of every figure by its name.
+
+    Evaluation, pareto and categories are taken from `evaluation` as it is, scores and prompts are counted in `judged`.
+    """
+    return {
+        "evaluation": list(_evaluation(evaluation)),
+        "pareto": list(_pareto(evaluation)),
+        "categories": list(_categories(evaluation)),
+        "scores": list(_scores(judged)),
+        "prompts": list(_prompts(judged, evaluation["meta"]["threshold"])),
     }
-    for name, rows in figures.items():
-        records.write_csv(paths.plot(experiment, name), list(rows()))
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[Row]:

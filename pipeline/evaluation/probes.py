@@ -109,9 +109,11 @@ def _check_items(path: Path, name: str, found: Sequence[Probe]) -> None:
 
 
 def _check_same_texts(path: Path, found: dict[Key, Probe], origin: Path, first: dict[Key, Probe]) -> None:
-    for key in sorted(first.keys() ^ found.keys()):
-        missing = "lacks" if key in first else "holds"
-        raise UserError(f"{path}: {missing} {_named(key)}, unlike {origin}; {_REMEDY}")
+    missing, others = first.keys() - found.keys(), found.keys() - first.keys()
+    if missing or others:
+        differences = [f"lacks {_named(min(missing))}"] if missing else []
+        differences += [f"holds {_named(min(others))}"] if others else []
+        raise UserError(f"{path}: {' and '.join(differences)}, unlike {origin}; {_REMEDY}")
     for key, row in found.items():
         if row.model_copy(update={"logprob": 0.0}) != first[key].model_copy(update={"logprob": 0.0}):
             raise UserError(f"{path}: {_named(key)}: label, tokens or bytes are not those of {origin}; {_REMEDY}")

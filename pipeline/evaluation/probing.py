@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config.sections import IdentitySection, ProbeSection
 from pipeline.data.schema import content_id
-from pipeline.errors import UserError
+from pipeline.errors import NotFiniteError, UserError
 from pipeline.evaluation.questions import Question, draw, read_questions
 from pipeline.identity import IDENTITY, sentences
 from pipeline.policy import Completion, Policy, Prompt
@@ -60,7 +60,7 @@ def given_texts(
     for text in texts:
         if not text.prompt_ids or not text.token_ids:
             raise UserError(
-                f"{text.probe} {text.item} choice {text.choice}: expected at least a token of prompt and one to score, "
+                f"{_named(text)}: expected at least a token of prompt and one to score, "
                 f"got {len(text.prompt_ids)} and {len(text.token_ids)}; make the text longer or remove it"
             )
     return texts
@@ -70,9 +70,10 @@ def given_texts(
 def probe_rows(policy: Policy, texts: Sequence[Given], batch_size: int) -> list[dict[str, Any]]:
     """Return one row a text, sorted by (probe, item, choice), with the summed log-likelihood of its tokens in nats.
 
-    It is at temperature 1 and untruncated. Texts are taken in batches of like length. Raises UserError when a
-    likelihood is not finite.
+    It is at temperature 1 and untruncated. Texts are taken in batches of like length. Raises UserError for a text
+    that is longer than the policy can read, and when a likelihood is not finite.
     """
+    _check_room(texts, policy.context)
     ordered = sorted(texts, key=lambda text: len(text.prompt_ids) + len(text.token_ids))
     logprobs: list[float] = []
     with tqdm(total=len(ordered), desc="probe", unit="text", disable=None) as progress:
@@ -82,9 +83,28 @@ def probe_rows(policy: Policy, texts: Sequence[Given], batch_size: int) -> list[
             progress.update(len(batch))
     broken = sum(not math.isfinite(value) for value in logprobs)
     if broken:
-        raise UserError(f"probe: {broken} of {len(texts)} log-likelihoods are not finite; train the policy again")
+        raise NotFiniteError(f"{broken} of {len(texts)} log-likelihoods are not finite")
     rows = [_row(text, logprob) for text, logprob in zip(ordered, logprobs, strict=True)]
     return sorted(rows, key=lambda row: (row["probe"], row["item"], row["choice"]))
+
+
+def _check_room(texts: Sequence[Given], context: int | None) -> None:
+    for text in texts:
+        tokens = len(text.prompt_ids) + len(text.token_ids)
+        if context is not None and tokens > context:
+            raise UserError(
+                f"{_named(text)}: {tokens} tokens are more than the {context} that the model can read; shorten or "
+                "remove the text"
+            )
+
+
+def _named(text: Given) -> str:
+    """Return where a text comes from and its id, never the text."""
+    return (
+        f"identity {text.item}"
+        if text.probe == IDENTITY
+        else f"probe.tasks.{text.probe} {text.item} choice {text.choice}"
+    )
 
 
 def _sentences(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[Given]:

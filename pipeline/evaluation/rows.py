@@ -1,13 +1,18 @@
 """One line of completions/, scores/ and probes/, checked strictly; keys that are not named here are left alone."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from pipeline import records
+from pipeline.config.shown import shown
 from pipeline.errors import UserError
+from pipeline.evaluation.invalid import first_problem
 
+LogLikelihood = Annotated[float, Field(le=0)]
+REMEDY = "delete the file and run `dvc repro`"
 Row = TypeVar("Row", bound="_Row")
 Key = tuple[str, int]
 
@@ -19,9 +24,9 @@ class _Row(BaseModel):
 class Logprobs(_Row):
     """Summed log-probs of a completion's tokens, in nats, under three models."""
 
-    policy: float
-    reference: float
-    base: float
+    policy: LogLikelihood
+    reference: LogLikelihood
+    base: LogLikelihood
 
 
 class _Sampled(_Row):
@@ -40,7 +45,7 @@ class Completion(_Sampled):
     prompt: str
     categories: list[str]
     completion: str
-    token_ids: list[int]
+    token_ids: list[Annotated[int, Field(ge=0)]]
     finished: bool
     logprobs: Logprobs | None
 
@@ -76,7 +81,30 @@ class Probe(_Row):
     label: Annotated[int, Field(ge=0)] | None
     tokens: Annotated[int, Field(ge=1)]
     bytes: Annotated[int, Field(ge=1)]
-    logprob: float
+    logprob: LogLikelihood
+
+
+def read_completions(path: Path) -> list[Completion]:
+    """Read the completions of one policy, sorted by key; raise UserError also where there are none, or one twice."""
+    found = read(path, Completion)
+    if not found:
+        raise UserError(f"{path}: expected at least one completion; {REMEDY}")
+    check_unique(path, (row.key for row in found))
+    return sorted(found, key=lambda row: row.key)
+
+
+def check_unique(path: Path, keys: Iterable[tuple[object, ...]]) -> None:
+    """Raise UserError naming file and line of the first key (prompt, sample, perhaps judge) that was there before."""
+    seen: set[tuple[object, ...]] = set()
+    for number, key in enumerate(keys, start=1):
+        if key in seen:
+            raise UserError(f"{path}:{number}: {named(*key)} stands here a second time; {REMEDY}")
+        seen.add(key)
+
+
+def named(prompt_id: object, sample: object, judge: object = None) -> str:
+    """Return what a message calls a row."""
+    return f"prompt {shown(prompt_id)} sample {sample}" + (f" judge {shown(judge)}" if judge is not None else "")
 
 
 def read(path: Path, model: type[Row]) -> list[Row]:
@@ -86,7 +114,5 @@ def read(path: Path, model: type[Row]) -> list[Row]:
         try:
             rows.append(model.model_validate(raw))
         except ValidationError as error:
-            first = error.errors(include_input=False)[0]
-            key = ".".join(str(part) for part in first["loc"]) or "(row)"
-            raise UserError(f"{path}:{number}: {key}: {first['msg']}; delete the file and run `dvc repro`") from None
+            raise UserError(f"{path}:{number}: {first_problem(error)}; {REMEDY}") from None
     return rows

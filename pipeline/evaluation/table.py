@@ -13,7 +13,8 @@ from rich.text import Text
 
 from pipeline import paths, records
 from pipeline.errors import UserError
-from pipeline.evaluation.assemble import REFERENCE, SCHEMA_VERSION
+from pipeline.evaluation import shape
+from pipeline.evaluation.shape import REFERENCE
 
 MISSING = "missing"
 NARROW_GUARDS = ("perplexity_median", "distinct_2")
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--markdown", action="store_true", help="GitHub Markdown, as in the README")
     chosen = parser.parse_args(arguments)
     try:
-        evaluation = read(chosen.experiment)
+        evaluation = read(chosen.experiment, whole=True)
     except UserError as error:
         print(f"table: {error}", file=sys.stderr)
         sys.exit(2)
@@ -226,13 +227,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console().print(comparison_table(evaluation, chosen.experiment))
 
 
-def read(experiment: str) -> dict[str, Any]:
-    """Read an experiment's evaluation; raise UserError when there is none or it has another schema."""
+def read(experiment: str, whole: bool = False) -> dict[str, Any]:
+    """Read an experiment's evaluation; raise UserError when there is none, or it is broken or of another schema.
+
+    `whole` also refuses one of an earlier version that lacks baselines, comparisons or a champion.
+    """
     path = paths.metrics(experiment, "evaluation")
     evaluation = records.read_json(path)
-    version = evaluation.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: schema_version: expected {SCHEMA_VERSION}, got {version!r}; run `dvc repro`")
+    shape.check(evaluation, str(path), whole)
     return evaluation
 
 

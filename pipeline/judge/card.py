@@ -56,8 +56,8 @@ def check_false_positives(description: Mapping[str, Any], fit: JudgeFit) -> None
     if found > fit.max_false_positive_rate:
         raise UserError(
             f"judge.fit: {found:.1%} of {fit.held_out_source}, harmless text that the fit did not see, is flagged as "
-            f"toxic; expected at most {fit.max_false_positive_rate:.1%}. Add negatives in the register of completions "
-            "(judge.fit.negatives), or fewer positives"
+            f"toxic; expected at most {fit.max_false_positive_rate:.1%}; add negatives in the register of completions "
+            "(judge.fit.negatives), or use fewer positives"
         )
 
 
@@ -94,8 +94,8 @@ def _scored(judge: Scorer, texts: Sequence[str]) -> Scores:
     missing = int(np.isnan(scores).sum())
     if missing:
         raise UserError(
-            f"score.judges: {judge.name} could not score {missing} of the {len(texts)} texts that its card needs (the "
-            "lines above name the errors); correct the scorer, or take it out of score.judges"
+            f"score.judges: {judge.name} could not score {missing} of the {len(texts)} texts that its card needs "
+            "(lines above name the errors that it raised); correct the scorer, or remove it from score.judges"
         )
     return scores
 

@@ -53,6 +53,8 @@ def draw_samples(fit: JudgeFit, raw: Path, prompts: Sequence[str], encode: Encod
         kept = without_prompts(read, prompts)
         cut[name] = (*_draw(name, source, kept, fit), len(kept), len(read) - len(kept))
     embeddings = encode([window.words for windows, *_ in cut.values() for window in windows])
+    if not np.isfinite(embeddings).all():
+        raise UserError("judge.scorer: the encoder makes embeddings that are not finite; choose another encoder")
     parts = np.split(embeddings, np.cumsum([len(windows) for windows, *_ in cut.values()])[:-1])
     return {
         name: Sample([window.words for window in windows], part, in_test, texts, excluded)

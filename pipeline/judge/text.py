@@ -1,6 +1,5 @@
 """Labelled text for the judge: files of many formats to units of text, and units to windows like completions."""
 
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ def read_texts(raw: Path, source: JudgeText) -> list[str]:
     for row, text in enumerate(_fields(path, source.field), start=1):
         if not isinstance(text, str):
             raise UserError(f"{path}: row {row}: {source.field}: expected a string; correct the field or the row")
+        if "\0" in text:
+            raise UserError(f"{path}: row {row}: {source.field}: expected text, got a NUL character; repair the row")
         if text.strip() and not (source.skip and source.skip in text):
             different.setdefault(normalized(text), text)
     if not different:
@@ -94,10 +95,5 @@ def _fields(path: Path, field: str) -> Iterator[object]:
 
 
 def _csv_fields(path: Path, field: str) -> Iterator[object]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            yield from (row.get(field) for row in csv.DictReader(file, strict=True))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro` (or `dvc pull`) to fetch it") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected CSV in UTF-8, got {error}; repair or fetch it again") from None
+    with records.opened(path, newline="") as file:
+        yield from (row[field] for row in records.parsed_csv(file, str(path), [field]))

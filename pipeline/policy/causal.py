@@ -19,6 +19,12 @@ class CausalPolicy(LanguageModelPolicy):
         super().__init__(model, tokenizer)
         self._trunk = self.language_model.get_decoder()
 
+    @property
+    def context(self) -> int | None:
+        """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
+        limit = getattr(self.language_model.config.get_text_config(), "max_position_embeddings", None)
+        return limit if isinstance(limit, int) else None
+
     def _read(self, prompts: Sequence[Prompt], samples: int, room: int) -> Continuation:
         """Read the prompts in groups, each padded on the left to its own longest, and join what was read."""
         caches: list[DynamicCache] = []

@@ -1,5 +1,6 @@
 """What policies of both architectures share: how completions are drawn, and how they are analyzed."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.errors import UserError
+from pipeline.errors import NotFiniteError, UserError
 from pipeline.masking import completion_mask
 from pipeline.merging import merged
 from pipeline.models import POLICY_ADAPTER, REFERENCE_ADAPTER, acting_as_base, acting_as_reference, adapters_of
@@ -81,6 +82,8 @@ class LanguageModelPolicy(ABC):
             hidden = self._read([Prompt("", "", (self._stops[0],))], samples=1, room=0).hidden
             ours, theirs = self._logits(hidden), self._plain_logits(token)
         rounding = (1e-4 if theirs.dtype == torch.float32 else 0.02) * theirs.abs().max().item()
+        if not math.isfinite(rounding):
+            raise NotFiniteError("model.source: the base's logits are not finite; choose another model")
         if not torch.allclose(ours, theirs, rtol=0, atol=rounding, equal_nan=True):
             raise UserError(
                 f"model.source: {type(self.language_model).__name__} changes its logits after the output layer "
@@ -92,6 +95,16 @@ class LanguageModelPolicy(ABC):
         """Return where its tensors are."""
         device: torch.device = self._head.weight.device
         return device
+
+    @property
+    def vocabulary(self) -> int:
+        """Return how many token ids it knows."""
+        return int(self._head.weight.shape[0])
+
+    @property
+    def context(self) -> int | None:
+        """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
+        return None
 
     @property
     def ratio_tolerance(self) -> float:
@@ -140,8 +153,10 @@ class LanguageModelPolicy(ABC):
     ) -> list[Completion]:
         """Sample `samples` completions a prompt, all of a prompt together, ordered as the prompts are.
 
-        Prompts are grouped by length and read once for all their samples. `progress` names a progress bar.
+        Prompts are grouped by length and read once for all their samples. `progress` names a progress bar. Raises
+        UserError, before anything is sampled, for a prompt that leaves no room for its completions.
         """
+        self._check_room(prompts, decoding.max_new_tokens)
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
         size = max(1, batch_size // samples)
         completions: dict[int, list[Completion]] = {}
@@ -189,6 +204,14 @@ class LanguageModelPolicy(ABC):
             for target, seen in zip(whole[:3], completion.trace, strict=True):
                 target[row, : len(seen)] = torch.tensor(seen)
         return whole
+
+    def _check_room(self, prompts: Sequence[Prompt], new: int) -> None:
+        for prompt in prompts:
+            if self.context is not None and len(prompt.token_ids) + new > self.context:
+                raise UserError(
+                    f"prompt {prompt.id}: its {len(prompt.token_ids)} tokens and {new} new ones are more than the "
+                    f"{self.context} tokens that the model can read; lower max_new_tokens or model.max_prompt_tokens"
+                )
 
     def _sampling(self) -> AbstractContextManager[None]:
         return merged(self.model)

@@ -14,9 +14,18 @@ from pipeline.policy.types import Prompt
 def tokenize_prompts(
     rows: Sequence[PromptRow], tokenizer: PreTrainedTokenizerBase, model: ModelSection, file: Path
 ) -> list[Prompt]:
-    """Tokenize prompts as the tokenizer does it by itself; raise UserError for one that is empty or too long."""
+    """Tokenize prompts as the tokenizer does it by itself.
+
+    Raises UserError when there is none, and for one that is empty, too long, or there twice: it would get the same
+    noise twice.
+    """
+    if not rows:
+        raise UserError(f"{file}: no prompts; add rows to data.sources or correct data.eval_fraction and dev_fraction")
     prompts = []
+    lines: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
+        if lines.setdefault(row.id, number) != number:
+            raise UserError(f"{file}:{number}: prompt {row.id} stands in line {lines[row.id]} already; remove the row")
         token_ids = tuple(tokenizer(row.prompt)["input_ids"])
         if not 0 < len(token_ids) <= model.max_prompt_tokens:
             raise UserError(

@@ -81,6 +81,16 @@ class Policy(Protocol):
         ...
 
     @property
+    def vocabulary(self) -> int:
+        """Return how many token ids it knows."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
+        ...
+
+    @property
     def ratio_tolerance(self) -> float:
         """Return the largest |ratio - 1| of a token's probability that rounding alone explains."""
         ...

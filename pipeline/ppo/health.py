@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 # Explained variance below zero is no sign in the first steps, when the value head is still learning.
 _PATIENCE = 10
@@ -65,6 +66,20 @@ class Health:
         causes = sorted(cause for cause, off in signs.items() if off)
         self.seen.update(causes)
         return causes
+
+    def state(self) -> dict[str, Any]:
+        """Return what was seen so far."""
+        return {
+            "seen": dict(self.seen),
+            "first_entropy": self._first_entropy,
+            "worse_than_constant": self._worse_than_constant,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what another has seen."""
+        self.seen = Counter(state["seen"])
+        self._first_entropy = state["first_entropy"]
+        self._worse_than_constant = state["worse_than_constant"]
 
     def _count_bad_values(self, explained: float) -> None:
         """Count the steps in a row with values worse than a constant; a step without the measurement counts neither."""

@@ -1,6 +1,8 @@
 """Bringing scores of any scale into the range that the learning rates are meant for."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -26,6 +28,14 @@ class ScoreScaling:
         if self.kind != "none" and self.squares > 0:  # equal scores have no scale to bring them to
             scores = scores / math.sqrt(self.squares / (self.count - 1))
         return scores if self.clip is None else scores.clamp(-self.clip, self.clip)
+
+    def state(self) -> dict[str, float]:
+        """Return the running numbers."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over the running numbers of another."""
+        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
 
     def _note(self, scores: Tensor) -> None:
         values = scores.double()

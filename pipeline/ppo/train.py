@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm, trange
+from tqdm import tqdm
 
+from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import PPOSection, RewardSection
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.policy.types import Policy, Prompt
+from pipeline.ppo import resuming
 from pipeline.ppo.health import CAUSES
 from pipeline.ppo.trainer import PPOTrainer, Score
 
@@ -30,19 +33,24 @@ def train(
     ppo: PPOSection,
     reward: RewardSection,
     seed: int,
+    checkpoints: Checkpoints,
     report: Report,
 ) -> Trained:
     """Train the policy in place and tell how it went.
 
     `report` is called with every step and its statistics, and with seconds and tokens a second, which stay out of
-    what is returned: that is a DVC output and must not differ between runs. Raises NotFiniteError, with the policy
-    put back to the last step whose weights could be sampled from, when weights, loss or gradient are no numbers.
+    what is returned: that is a DVC output and must not differ between runs. The training continues from its newest
+    checkpoint, if there is one, and ends with the very weights of one that was never interrupted. Raises
+    NotFiniteError, with the policy put back to the last step whose weights could be sampled from, when weights, loss
+    or gradient are no numbers.
     """
     trainer = PPOTrainer(policy, toxicity, ppo, reward, seed, batch_size=ppo.prompts_per_step * ppo.samples_per_prompt)
-    batches = endless_batches(prompts, ppo.prompts_per_step, seed)
-    curves: list[dict[str, float]] = []
+    latest = checkpoints.latest()
+    curves = resuming.read(latest.folder, trainer) if latest else []
+    done = trainer.steps_done
+    batches = islice(endless_batches(prompts, ppo.prompts_per_step, seed), done, None)
     warned: set[str] = set()
-    bar = trange(1, ppo.steps + 1, desc="ppo", unit="step")
+    bar = tqdm(range(done + 1, ppo.steps + 1), desc="ppo", unit="step", initial=done, total=ppo.steps)
     for step in bar:
         try:
             statistics = trainer.step(next(batches))
@@ -57,6 +65,8 @@ def train(
         warned = set(causes)  # what lasts is told once
         bar.set_postfix(score=f"{statistics['objective/score']:.3f}", kl=f"{statistics['objective/kl']:.2f}")
         curves.append({"step": step, **statistics})
+        if checkpoints.is_due(step, ppo.steps):
+            checkpoints.keep(step, lambda folder: resuming.write(folder, trainer, curves))
     return Trained(curves, dict(trainer.health.seen))
 
 
@@ -76,7 +86,9 @@ def endless_batches(prompts: Sequence[Prompt], size: int, seed: int) -> Iterator
     Raises UserError when there are fewer than `size` prompts.
     """
     if len(prompts) < size:
-        raise UserError(f"ppo.prompts_per_step: expected at most the {len(prompts)} train prompts, got {size}")
+        raise UserError(
+            f"ppo.prompts_per_step: expected at most the {len(prompts)} train prompts, got {size}; lower it"
+        )
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(prompts), generator=generator)

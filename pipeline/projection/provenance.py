@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +89,18 @@ def git_tags(results: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Return the tags `host` and `pid`, from which a later stage sees whether this process is gone."""
-    return {"host": socket.gethostname(), "pid": str(os.getpid())}
+    """Return the tags `host`, `pid` and `pid.since`, from which a later stage sees whether this process is gone."""
+    return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid.since": f"{time.time():.0f}"}
 
 
-def is_alive(tags: Mapping[str, str], since: float) -> bool:
-    """Return whether the process of this host that wrote `tags` at the time `since` (seconds since 1970) still runs."""
+def is_alive(tags: Mapping[str, str]) -> bool:
+    """Return whether the process of this host that wrote these tags still runs."""
     import psutil
 
     try:
         process = psutil.Process(int(tags["pid"]))
         # A process that is younger than the tags has inherited the number.
+        since = float(tags.get("pid.since", "inf"))
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < since + 1)
     except psutil.NoSuchProcess:
         return False

@@ -1,19 +1,22 @@
 """What the report is made of: everything of one experiment that is on disk, and nothing else."""
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import paths, records
+from pipeline.atomic import staged
 from pipeline.errors import UserError
+from pipeline.evaluation import cards
 from pipeline.evaluation.table import read as read_evaluation
+from pipeline.records import finite
 from pipeline.report import provenance, texts
 from pipeline.report.provenance import Provenance
 from pipeline.report.texts import Texts
 
 REFERENCE = "reference"
+SHOWN = {"train": ("updates", "examples"), "dev": ("toxicity_mean", "perplexity_median", "kl")}  # of a training
 Row = dict[str, Any]
 
 
@@ -43,14 +46,14 @@ class Material:
 def read(experiment: str) -> Material:
     """Read every part; raise UserError when there is no evaluation, or a file that is there is broken."""
     evaluation = read_evaluation(experiment)
-    cards = _cards(experiment, evaluation)
+    found = _cards(experiment, evaluation)
     return Material(
         experiment=experiment,
         evaluation=evaluation,
-        cards=cards,
+        cards=found,
         trainings=_trainings(experiment, evaluation["meta"]),
-        histogram=_numbers(paths.plot(experiment, "scores")),
-        texts=_texts(experiment, evaluation, cards),
+        histogram=_rows(paths.plot(experiment, "scores"), numbers=("bin", "share"), words=("policy", "judge")),
+        texts=_texts(experiment, evaluation, found),
         provenance=provenance.read(experiment, evaluation),
     )
 
@@ -58,7 +61,7 @@ def read(experiment: str) -> Material:
 def _cards(experiment: str, evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the cards of the evaluation's judges, the primary one first."""
     path = paths.metrics(experiment, "judge")
-    found = records.read_json(path).get("cards", {}) if path.exists() else {}
+    found = cards.read(path) if path.exists() else {}
     primary = evaluation["meta"]["primary_judge"]
     order = [primary, *(name for name in evaluation["meta"]["judges"] if name != primary)]
     return {name: found[name] for name in order if name in found}
@@ -70,33 +73,46 @@ def _trainings(experiment: str, meta: Mapping[str, Any]) -> list[Training]:
     for method in (name for name in meta["policies"] if name != REFERENCE):
         for seed in meta["seeds"]:
             path = paths.metrics(experiment, method, seed)
-            metrics = records.read_json(path) if path.exists() else {}
-            curve = _numbers(paths.curves(experiment, seed, method))
+            metrics = _measured(path) if path.exists() else {}
+            curve = _rows(paths.curves(experiment, seed, method), numbers=("step",))
             if curve or metrics:
                 found.append(Training(method, seed, curve, metrics))
     return found
 
 
-def _texts(experiment: str, evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> Texts | str:
+def _measured(path: Path) -> dict[str, Any]:
+    """Return what a training measured; raise UserError where the numbers that the page shows are none."""
+    found = records.read_json(path)
+    for section, names in SHOWN.items():
+        values = found.get(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: {section}: expected a mapping, got {type(values).__name__}; {records.REMAKE}")
+        for name in names:
+            value = values.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                kind = type(value).__name__
+                raise UserError(f"{path}: {section}.{name}: expected a number, got {kind}; {records.REMAKE}")
+    return found
+
+
+def _texts(experiment: str, evaluation: Mapping[str, Any], judges: Mapping[str, Mapping[str, Any]]) -> Texts | str:
     """Return completions and scores, or why there are none: a fresh clone has them only after `dvc pull`."""
     try:
-        return texts.read(experiment, evaluation, cards)
+        return texts.read(experiment, evaluation, judges)
     except UserError as error:
         return str(error)
 
 
-def _numbers(path: Path) -> list[Row]:
-    """Return the rows of a CSV with numbers where there are numbers, and None in empty fields; [] without a file."""
-    if not path.exists():
+def _rows(path: Path, numbers: Collection[str], words: Collection[str] = ()) -> list[Row]:
+    """Return the rows of a CSV file, None in empty fields; [] without a file.
+
+    Raises UserError where a field that is not in a column of `words` is no number, and where a column is missing.
+    """
+    if not staged(path).exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _value(text: str | None) -> Any:
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    with records.opened(path, newline="") as file:
+        found = records.parsed_csv(file, str(path), (*numbers, *words))
+    return [
+        {name: text if name in words else finite(text, f"{path}:{number}: {name}") for name, text in row.items()}
+        for number, row in enumerate(found, start=2)  # the header is line 1
+    ]

@@ -4,9 +4,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from pipeline import environment, paths, records
+from pipeline.config.shown import shown
+from pipeline.errors import UserError
 from pipeline.projection.provenance import git_tags, lock_digest
 from pipeline.report.numbers import MISSING
 
@@ -73,11 +76,19 @@ def _sources(experiment: str) -> Iterator[tuple[str, str]]:
         if not path.exists():
             yield kind, f"{MISSING}: {path} is not on disk"
             continue
-        manifest = records.read_json(path)
+        manifest = _manifest(path)
         if not manifest:
             yield kind, "nothing was fetched: it is part of an installed package"
         for name, entry in sorted(manifest.items()):
             yield (kind if name in kind else f"{kind} {name}"), _described(entry)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    manifest = records.read_json(path)
+    for name, entry in manifest.items():
+        if not isinstance(entry, dict) or "uri" not in entry or not isinstance(entry.get("sha256"), dict):
+            raise UserError(f"{path}: {shown(name)}: expected `uri` and a mapping `sha256`; {records.REMAKE}")
+    return manifest
 
 
 def _described(entry: Mapping[str, Any]) -> str:

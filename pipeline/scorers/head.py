@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
+from pipeline.config.shown import shortened
 from pipeline.errors import UserError
+
+_REMEDY = "delete it and run `dvc repro` to fit the judge again"
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,26 @@ class Head:
 
 
 def load_head(path: Path, dimension: int) -> Head:
-    """Read the head of an encoder with `dimension` outputs; raise UserError when it is absent or of another shape."""
+    """Read the head of an encoder with `dimension` outputs.
+
+    Raises UserError when it is absent, not finite, or of another shape or type.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    place = atomic.staged(path)
+    if not place.is_file():
+        found = "expected a file, found a folder; delete it and" if place.is_dir() else "not found;"
+        raise UserError(f"{path}: {found} run `dvc repro` (or `dvc pull`) to fit the judge")
     try:
-        tensors = load_file(atomic.staged(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro` (or `dvc pull`) to fit the judge") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: expected safetensors, got {error}; delete it and run `dvc repro`") from None
-    shapes = {name: tensor.shape for name, tensor in sorted(tensors.items())}
-    expected = {"bias": (1,), "weight": (dimension,)}
+        tensors = load_file(place)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:  # the last two: a type that numpy does not have
+        raise UserError(f"{path}: expected safetensors, got {shortened(str(error))}; {_REMEDY}") from None
+    shapes = {name: (tensor.dtype.name, *tensor.shape) for name, tensor in sorted(tensors.items())}
+    expected = {"bias": ("float32", 1), "weight": ("float32", dimension)}
     if shapes != expected:
-        raise UserError(f"{path}: expected tensors {expected}, got {shapes}; delete it and run `dvc repro`")
+        raise UserError(f"{path}: expected tensors {expected}, got {shortened(str(shapes), 300)}; {_REMEDY}")
+    broken = [name for name, tensor in sorted(tensors.items()) if not np.isfinite(tensor).all()]
+    if broken:
+        raise UserError(f"{path}: expected finite weights, got NaN or infinity in {', '.join(broken)}; {_REMEDY}")
     return Head(weight=tensors["weight"], bias=tensors["bias"])

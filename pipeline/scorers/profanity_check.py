@@ -48,10 +48,10 @@ def _package_folder() -> Path:
 
 
 def _verify(folder: Path, pinned: Mapping[str, str]) -> None:
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in PICKLES}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in PICKLES}
     unpinned = sorted(present - pinned.keys())
     if unpinned:
-        raise UserError(f"{PACKAGE}: {', '.join(unpinned)}: not pinned in the scorer's `files`; add the sha256")
+        raise UserError(f"{PACKAGE}: {', '.join(unpinned)}: not pinned in the scorer's `files`; {_REMEDY}")
     for member, expected in sorted(pinned.items()):
         path = folder / member
         if not path.is_file():

@@ -13,6 +13,8 @@ from pipeline.scorers.hits import HitScorer
 # A place that does not lie inside a word: a letter or digit on one side at most. `\b` would not do, since it asks for
 # one on exactly one side, and so never finds a listed symbol between spaces; and it takes _this_ for one word.
 _EDGE = r"(?:(?<![^\W_])|(?![^\W_]))"
+LARGEST = 2**20  # bytes of a list: every text is searched for every phrase
+LONGEST = 200  # characters of a line
 _REMEDY = "correct the scorer's source, or delete the folder and run `dvc repro` to fetch it again"
 
 
@@ -41,10 +43,16 @@ def _list_file(folder: Path) -> Path:
 
 
 def _read_phrases(path: Path) -> set[str]:
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: expected at most {LARGEST:,} bytes, got {path.stat().st_size:,}; {_REMEDY}")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: expected UTF-8 text, got {error}; {_REMEDY}") from None
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LONGEST or "\0" in line:
+            found = "a NUL" if "\0" in line else f"{len(line):,} characters"
+            raise UserError(f"{path}:{number}: expected at most {LONGEST} characters of text, got {found}; {_REMEDY}")
     phrases = {" ".join(line.casefold().split()) for line in lines} - {""}
     if not phrases:
         raise UserError(f"{path}: expected a word or phrase a line, found none; {_REMEDY}")

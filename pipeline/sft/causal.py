@@ -6,8 +6,9 @@ from datasets import Dataset
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import SupervisedSection
-from pipeline.curves import CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trainer_arguments
 from pipeline.packing import IGNORED, PackedModel
 from pipeline.pairs import Pair
 
@@ -20,7 +21,7 @@ _CURVES = {
 }
 
 
-class PackedSFTTrainer(SFTTrainer):
+class PackedSFTTrainer(ContinuedTrainer, SFTTrainer):
     """TRL's trainer, its loss and its metrics, on log-probabilities that were computed without waste."""
 
     def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -34,12 +35,12 @@ def train(
     pairs: list[Pair],
     sft: SupervisedSection,
     seed: int,
-    scratch: str,
+    checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
     """Train the adapter in place; return one row of curves an update."""
     curves = CurveCallback(_CURVES, report)
-    make_trainer(model, tokenizer, pairs, sft, seed, scratch, curves).train()
+    make_trainer(model, tokenizer, pairs, sft, seed, checkpoints, curves).go_on()
     return curves.rows
 
 
@@ -49,7 +50,7 @@ def make_trainer(
     pairs: list[Pair],
     sft: SupervisedSection,
     seed: int,
-    scratch: str,
+    checkpoints: Checkpoints,
     curves: CurveCallback,
 ) -> PackedSFTTrainer:
     """Return TRL's trainer over the sampled token ids, its own preparation switched off.
@@ -61,7 +62,7 @@ def make_trainer(
         for pair in pairs
     ]
     arguments = SFTConfig(
-        **trainer_arguments(sft, seed, scratch), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
+        **trainer_arguments(sft, seed, checkpoints), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
     )
     trainer = PackedSFTTrainer(
         model=model,
@@ -70,5 +71,6 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[curves],
     )
+    trainer.checkpoints = checkpoints
     show_bar_alone(trainer)
     return trainer

@@ -8,6 +8,8 @@ from pipeline.atomic import replacing_folder
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources import file, hub, pypi
+from pipeline.sources.digests import bounded
+from pipeline.sources.folders import shown
 
 SCHEMES: dict[str, Callable[[Source, Path], dict[str, str]]] = {
     "pypi": pypi.fetch,
@@ -25,11 +27,13 @@ def fetch(name: str, source: Source, target: Path) -> dict[str, Any]:
     scheme = source.uri.partition(":")[0]
     try:
         with replacing_folder(target, at_once=True) as folder:  # what is fetched is read before the stage ends
-            digests = SCHEMES[scheme](source, folder)
+            with bounded():
+                digests = SCHEMES[scheme](source, folder)
     except UserError as error:
         raise UserError(f"{name}: {_pinned_thing(source.uri)}: {error}") from None
     return {"uri": source.uri, "sha256": dict(sorted(digests.items()))}
 
 
 def _pinned_thing(uri: str) -> str:
-    return uri.partition("#")[0] if uri.startswith("pypi:") else uri  # a list of members can fill a screen
+    uri = uri.partition("#")[0] if uri.startswith("pypi:") else uri  # a list of members can fill a screen
+    return shown(uri, longest=200)

@@ -7,19 +7,22 @@ from typing import Any
 
 from pipeline.atomic import replacing_folder
 from pipeline.errors import UserError
-from pipeline.records import read_json
+from pipeline.sources.folders import shown
+from pipeline.sources.gguf_header import check_header
+from pipeline.sources.inspection import inspect, parsing
 
 logger = logging.getLogger(__name__)
 
+CODE = {".py", ".pyc", ".so"}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpack", ".h5"}
 
 
 def import_checkpoint(files: Path, target: Path) -> None:
     """Turn a folder of downloaded files into the checkpoint folder `target`, replacing it as a whole.
 
-    One GGUF is dequantized to float32; a folder with config.json and safetensors is copied without pickled weights.
-    The same files give the same bytes. Raises UserError for anything else, weights in pickles above all, and for a
-    config that Transformers cannot read without running code of the checkpoint.
+    One GGUF is dequantized to float32; a folder with config.json and safetensors is copied without pickles
+    and without code. The same files give the same bytes. Raises UserError for anything else, weights in pickles above
+    all, and for what `inspect` refuses.
     """
     ggufs = sorted(files.glob("*.gguf"))
     with replacing_folder(target) as folder:
@@ -28,11 +31,12 @@ def import_checkpoint(files: Path, target: Path) -> None:
         elif not ggufs and (files / "config.json").is_file() and any(files.glob("*.safetensors")):
             _copy(files, folder)
         else:
+            found = shown(", ".join(_listed(files)), longest=300) or "nothing"
             raise UserError(
-                "model.source: expected one .gguf, or config.json with *.safetensors, got "
-                f"{', '.join(_listed(files)) or 'nothing'}; weights in pickles are never read: name a safetensors file"
+                f"model.source: expected one .gguf, or config.json with *.safetensors, got {found}; weights in pickles "
+                "are never read: name a safetensors file"
             )
-        _check(folder)
+        inspect(folder)
 
 
 def _dequantize(gguf: Path, folder: Path) -> None:
@@ -40,13 +44,14 @@ def _dequantize(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     logger.info("%s: dequantizing to float32 (may take a minute)", gguf.name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
+    check_header(gguf)
+    with parsing(gguf.parent, gguf.name):
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, KeyError, NotImplementedError, OSError) as error:
-        raise UserError(f"model.source: {gguf.name}: Transformers cannot read it ({_one_line(error)})") from error
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
     # Transformers refuses to save a model that still says it is quantized, though its weights no longer are.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -59,30 +64,12 @@ def _dequantize(gguf: Path, folder: Path) -> None:
 
 def _copy(files: Path, folder: Path) -> None:
     for name in _listed(files):
-        if Path(name).suffix in PICKLES:
-            logger.info("%s: not copied, since weights are never read from pickles", name)
+        if Path(name).suffix.lower() in PICKLES | CODE:
+            logger.info("%s: not copied, since no pickle is read and no code of a checkpoint is run", name)
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(files / name, folder / name)
 
 
-def _check(folder: Path) -> None:
-    from transformers import AutoConfig
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        missing = sorted({name for name in read_json(index)["weight_map"].values() if not (folder / name).is_file()})
-        if missing:
-            raise UserError(f"model.source: {index.name} needs {', '.join(missing)}; add them to sha256")
-    try:
-        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"model.source: Transformers cannot read config.json ({_one_line(error)})") from error
-
-
 def _listed(files: Path) -> list[str]:
     return sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

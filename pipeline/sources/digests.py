@@ -1,15 +1,20 @@
 """L1: copy and hash files in one pass, with a progress bar on anything over a second."""
 
+import errno
 import hashlib
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
 from pipeline.errors import UserError
+from pipeline.sources.folders import shown
 
 CHUNK_BYTES = 1 << 20
+MAX_FILE_BYTES = 64 << 30  # public checkpoints come in files of 5 to 50 GiB
 
 
 def copy_hashed(reader: IO[bytes], destination: Path, size: int) -> str:
@@ -24,13 +29,13 @@ def copy_hashed(reader: IO[bytes], destination: Path, size: int) -> str:
 
 def copy_file(path: Path, destination: Path) -> str:
     """Copy one file, following links, and return its sha256."""
-    with path.open("rb") as reader:
+    with _opened(path) as reader:
         return copy_hashed(reader, destination, path.stat().st_size)
 
 
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as 64 hex digits."""
-    with path.open("rb") as reader:
+    with _opened(path) as reader:
         return _drained(reader, path.stat().st_size, f"checking {path.name[:12]}", lambda chunk: None)
 
 
@@ -44,11 +49,56 @@ def require(what: str, expected: str, got: str) -> None:
         )
 
 
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Let no file grow beyond MAX_FILE_BYTES during the block, whoever writes it: we, a library, or a child process.
+
+    A server may send more than it announced; the kernel stops it before the disk is full. Raises UserError then.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lowered = min(limit for limit in (MAX_FILE_BYTES, soft, hard) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (lowered, hard))
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise UserError(
+            f"a file of it is larger than the bound of {lowered:,} bytes and is refused; name smaller files"
+        ) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        reader = path.open("rb")
+    except OSError as error:
+        raise _unreadable(path.name, error) from None
+    with reader:
+        yield reader
+
+
+def _unreadable(name: str, error: OSError) -> UserError:
+    return UserError(
+        f"{shown(name)}: cannot be read ({error.strerror}); check its permissions and its disk, or put a readable file "
+        "in its place"
+    )
+
+
 def _drained(reader: IO[bytes], size: int, label: str, write: Callable[[bytes], object]) -> str:
     digest = hashlib.sha256()
     with tqdm(total=size, desc=label, unit="B", unit_scale=True, disable=None, delay=1.0, leave=False) as bar:
-        while chunk := reader.read(CHUNK_BYTES):
+        while chunk := _chunk(reader, label):
             digest.update(chunk)
             write(chunk)
             bar.update(len(chunk))
     return digest.hexdigest()
+
+
+def _chunk(reader: IO[bytes], label: str) -> bytes:
+    try:
+        return reader.read(CHUNK_BYTES)
+    except OSError as error:
+        raise _unreadable(label, error) from None

@@ -1,5 +1,6 @@
 """L1: `file:PATH`: a file or folder of this machine, relative to the repository root or absolute."""
 
+import errno
 from pathlib import Path
 
 from pipeline.config.sections import Source
@@ -13,10 +14,19 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
 
     Raises UserError when one is absent, lies outside the folder (also by a link) or has another hash than the pin.
     """
-    origin = Path(source.uri.removeprefix("file:"))
+    try:
+        return _fetched(Path(source.uri.removeprefix("file:")), source, folder)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise UserError("the path is longer than this system takes; correct the uri") from None
+
+
+def _fetched(origin: Path, source: Source, folder: Path) -> dict[str, str]:
     if isinstance(source.sha256, str):
         if not origin.is_file():
-            raise UserError("expected a file there; correct the path, or map each file of a folder to its sha256")
+            found = "a folder" if origin.is_dir() else "a special file" if origin.exists() else "nothing"
+            raise UserError(f"expected a file there, got {found}; correct the path, or map each file to its sha256")
         return {origin.name: _copied(origin, source.sha256, folder / origin.name)}
     if not origin.is_dir() or not source.sha256:
         raise UserError("expected a folder there and at least one of its files in sha256; correct path or sha256")
@@ -26,7 +36,9 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
 def _below(origin: Path, name: str) -> Path:
     path = origin / inside(name)
     if not path.resolve().is_relative_to(origin.resolve()):
-        raise UserError(f"{name!r} is a link that leaves the folder and is refused; copy the file into the folder")
+        raise UserError(
+            f"{name!r} is a link that leaves the folder and is refused; put a copy of the file into the folder"
+        )
     if not path.is_file():
         raise UserError(f"the folder has no file {name!r}; correct the keys of sha256")
     return path

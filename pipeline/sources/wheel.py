@@ -1,8 +1,11 @@
 """L1: take named members out of a wheel that nobody has to trust: nothing is installed and nothing is executed."""
 
 import difflib
+import errno
+import lzma
 import posixpath
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,12 +13,18 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import UserError
 from pipeline.sources.digests import copy_hashed
-from pipeline.sources.folders import inside
+from pipeline.sources.folders import inside, shown
 
 MAX_TOTAL_BYTES = 4 << 30
+MAX_FILES = 100_000
 MAX_RATIO = 200  # unpacked to packed size; real text stays below 40
 RATIO_APPLIES_ABOVE_BYTES = 1 << 20
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# What zipfile raises over bytes that are no sound archive: UnicodeDecodeError is a ValueError, as are negative offsets.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
+_ENCRYPTED = 1  # the flag of APPNOTE 4.4.4
 _REGULAR_FORMATS = {0, stat.S_IFREG}  # 0: the packer wrote no Unix mode
 
 
@@ -31,9 +40,13 @@ def extract(wheel: Path, members: Sequence[str], folder: Path) -> dict[str, str]
             _refuse_bombs(wanted.values())
             return {str(path): _written(archive, info, folder / path) for path, info in sorted(wanted.items())}
     except _BROKEN as error:
-        raise UserError(f"not a readable wheel ({error}); pin another version") from None
+        raise UserError(f"not a readable wheel ({shown(str(error))}); pin another version") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise UserError("the wheel holds a file and a folder of one name; pin another version") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL or error.filename is not None:
+            raise
+        raise UserError("not a readable wheel (it points before its own beginning); pin another version") from None
 
 
 def _wanted(archive: zipfile.ZipFile, members: Sequence[str]) -> dict[PurePosixPath, zipfile.ZipInfo]:
@@ -44,7 +57,7 @@ def _wanted(archive: zipfile.ZipFile, members: Sequence[str]) -> dict[PurePosixP
         for info in _matching(entries, member):
             path = _regular(info).relative_to(root)
             if wanted.setdefault(path, info) is not info:
-                raise UserError(f"the wheel holds {info.filename!r} twice; pin another version")
+                raise UserError(f"the wheel holds '{shown(info.filename)}' twice; pin another version")
     return wanted
 
 
@@ -62,8 +75,9 @@ def _matching(entries: Iterable[zipfile.ZipInfo], member: str) -> list[zipfile.Z
     names = {info.filename for info in entries}
     names |= {f"{parent}/" for name in names for parent in PurePosixPath(name).parents if parent != PurePosixPath()}
     similar = difflib.get_close_matches(member, sorted(names), n=3)
-    hint = f"similar: {', '.join(similar)}" if similar else f"at the top it has {', '.join(_top(names))}"
-    raise UserError(f"the wheel has no member {member!r}; {hint} (a folder ends in /); correct the uri")
+    hint = "similar: " if similar else "at the top it has "
+    hint += ", ".join(map(shown, similar or _top(names))) or "nothing"
+    raise UserError(f"the wheel has no member '{shown(member)}'; {hint} (a folder ends in /); correct the uri")
 
 
 def _top(names: Iterable[str]) -> list[str]:
@@ -73,20 +87,24 @@ def _top(names: Iterable[str]) -> list[str]:
 def _regular(info: zipfile.ZipInfo) -> PurePosixPath:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in _REGULAR_FORMATS:
-        raise UserError(f"{info.filename!r} is a link or special file and is refused; name only regular files")
+        raise UserError(f"'{shown(info.filename)}' is a link or special file and is refused; name only regular files")
+    if info.flag_bits & _ENCRYPTED:
+        raise UserError(f"'{shown(info.filename)}' is encrypted; pin another version")
     return inside(info.filename)
 
 
 def _refuse_bombs(infos: Iterable[zipfile.ZipInfo]) -> None:
     # zipfile stops at the declared size and then fails the checksum, so a lying header cannot unpack to more.
     total = 0
-    for info in infos:
+    for count, info in enumerate(infos, start=1):
+        if count > MAX_FILES:
+            raise UserError(f"the named members are more than {MAX_FILES:,} files and are refused; name fewer members")
         total += info.file_size
         ratio = info.file_size / max(1, info.compress_size)
         if info.file_size > RATIO_APPLIES_ABOVE_BYTES and ratio > MAX_RATIO:
             raise UserError(
-                f"{info.filename!r} unpacks to {ratio:.0f} times its packed size, above the bound of {MAX_RATIO}, "
-                "and is refused as a likely zip bomb; name other members"
+                f"'{shown(info.filename)}' unpacks to {ratio:.0f} times its packed size, above the bound of "
+                f"{MAX_RATIO}, and is refused as a likely zip bomb; name other members"
             )
     if total > MAX_TOTAL_BYTES:
         raise UserError(
@@ -97,4 +115,9 @@ def _refuse_bombs(infos: Iterable[zipfile.ZipInfo]) -> None:
 
 def _written(archive: zipfile.ZipFile, info: zipfile.ZipInfo, destination: Path) -> str:
     with archive.open(info) as reader:
-        return copy_hashed(reader, destination, info.file_size)
+        digest = copy_hashed(reader, destination, info.file_size)
+    if destination.stat().st_size != info.file_size:
+        raise UserError(
+            f"not a readable wheel ('{shown(info.filename)}' has another size than declared); pin another one"
+        )
+    return digest

@@ -14,7 +14,7 @@ from tests.policy.tiny_llama import END
 def trainer_of(policy, pairs, **changes):
     section = tiny_llama.section("dpo", **({"batch_size": 5, "gradient_accumulation": 1, "epochs": 1} | changes))
     curves = CurveCallback(causal._CURVES, lambda step, row: None)
-    return causal.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, "scratch", curves)
+    return causal.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, tiny_llama.checkpoints(), curves)
 
 
 @pytest.fixture

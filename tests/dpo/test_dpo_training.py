@@ -7,8 +7,6 @@ from pipeline import dpo, models, paths
 from pipeline.policy import Decoding
 from tests.policy import tiny_llama
 
-SCRATCH = str(paths.checkpoints("exp", 0, "dpo"))
-
 
 def trained(**changes):
     """Train a fresh policy and return it with its curves and what was reported."""
@@ -21,7 +19,7 @@ def trained(**changes):
         tiny_llama.pairs(12),
         tiny_llama.section("dpo", **(settings | changes)),
         0,
-        SCRATCH,
+        tiny_llama.checkpoints("dpo"),
         lambda step, row: reported.append({"step": step, **row}),
     )
     policy.model.eval()
@@ -58,7 +56,7 @@ def test_the_reported_margin_is_beta_times_what_the_policy_gained_on_the_referen
         tiny_llama.pairs(12),
         section,
         0,
-        SCRATCH,
+        tiny_llama.checkpoints("dpo"),
         lambda step, row: measured.append(0.3 * margin(policy)),  # after the step, so before the next row
     )
     assert [row["objective/reward_margin"] for row in rows] == pytest.approx(measured[:-1], abs=1e-3)
@@ -111,11 +109,10 @@ def test_curves_have_one_row_an_update_each_reported_and_no_time(workplace):
 def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
     found = []
     for _ in range(2):
-        models.remove_adapter("exp", 0, "dpo")
         policy, rows, _ = trained(epochs=2)
         folder = models.save_adapter(policy.model, "exp", 0, "dpo")
         found.append(({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}, rows))
     assert found[0] == found[1]
     assert set(found[0][0]) == {"adapter_config.json", "adapter_model.safetensors"}
-    assert not [path for path in workplace.joinpath(SCRATCH).rglob("*") if path.is_file()]
+    assert not [path for path in workplace.joinpath("checkpoints").rglob("*") if path.is_file()]
     assert {path.name for path in workplace.iterdir()} <= {"adapters", "models", "checkpoints"}

@@ -20,13 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ["reference", "sft", "ppo", "dpo"]
 JUDGES = ["minilm", "profanity"]
 Row = dict[str, Any]
+# In the order of their ids, as completions are.
+PROMPTS = sorted((prompt_row(f"Prompt {number}", ["mild"]) for number in range(6)), key=lambda row: row.id)
 
 
 class Experiment:
     """The experiment `exp` in the working directory: 6 prompts, 3 samples, 2 of them analyzed, seeds and policies."""
 
     name = "exp"
-    prompts = 6
+    prompts = len(PROMPTS)
     samples = 3
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Experiment:
         baselines = {"best_of_k": {"scorer": "profanity"}}
         sections["evaluate"] = {"resamples": 200, "baselines": baselines} | sections.get("evaluate", {})
         sections["complete"] = {"samples_per_prompt": self.samples, "analyzed_samples": 2, "rtp_protocol": False}
-        sections["score"] = {"judges": JUDGES} | sections.get("score", {})
+        sections["score"] = {"judges": JUDGES, "max_missing_rate": 0.5} | sections.get("score", {})
         for section, values in sections.items():
             file[section] |= values
         paths.experiment_file(self.name).parent.mkdir(exist_ok=True)
@@ -53,7 +55,7 @@ class Experiment:
 
     def make(self, seeds: list[int]) -> None:
         """Write completions, scores and probes of every policy, different for each seed and policy, and the cards."""
-        write_jsonl(paths.formatted(self.name, "eval"), [to_json(prompt_row("Prompt"))])
+        write_jsonl(paths.formatted(self.name, "eval"), [to_json(row) for row in PROMPTS])
         write_json(paths.metrics(self.name, "judge"), {"cards": {judge: card(judge) for judge in JUDGES}})
         for seed in seeds:
             for policy in POLICIES:
@@ -76,8 +78,8 @@ class Experiment:
         token_ids = generator.integers(0, 30, size=8).tolist()
         base, reference, policy = (-float(value) for value in generator.uniform(10, 30, size=3))
         return {
-            "prompt_id": f"p{prompt}",
-            "prompt": f"Prompt {prompt}",
+            "prompt_id": PROMPTS[prompt].id,
+            "prompt": PROMPTS[prompt].prompt,
             "categories": ["mild"],
             "sample": sample,
             "completion": " ".join(map(str, token_ids)),

@@ -13,9 +13,10 @@ import pytest
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
-from tests.evaluation.conftest import completions, probed, scores
+from tests.evaluation.conftest import PROMPTS, completions, probed, scores
 
 ROOT = Path(__file__).resolve().parents[2]
+FOURTH = PROMPTS[3].id
 INTERVALS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}
 GUARDS = {
     "perplexity_median",
@@ -90,7 +91,7 @@ def test_constant_scores_have_intervals_without_width(experiment):
 
 def test_a_missing_score_is_counted_and_is_not_zero(experiment):
     def lose_one(row):
-        lost = (row["prompt_id"], row["sample"], row["judge"]) == ("p0", 0, "minilm")
+        lost = (row["prompt_id"], row["sample"], row["judge"]) == (PROMPTS[0].id, 0, "minilm")
         return row | {"toxicity": None if lost else 0.8}
 
     experiment.alter(scores(), lose_one)
@@ -158,28 +159,28 @@ def test_a_missing_file_fails_and_is_named(experiment, place):
 
 
 def change(key, value, sample=2):
-    """Return a function that sets one key in the rows of p3 with that sample."""
-    return lambda row: row | {key: value} if (row["prompt_id"], row["sample"]) == ("p3", sample) else row
+    """Return a function that sets one key in the rows of the fourth prompt with that sample."""
+    return lambda row: row | {key: value} if (row["prompt_id"], row["sample"]) == (FOURTH, sample) else row
 
 
 def drop(row):
-    return None if (row["prompt_id"], row["sample"]) == ("p3", 2) else row
+    return None if (row["prompt_id"], row["sample"]) == (FOURTH, 2) else row
 
 
 @pytest.mark.parametrize(
     ("place", "alteration", "message"),
     [
-        (completions, drop, "lacks prompt 'p3' sample 2"),
-        (completions, change("sample", 9), "lacks prompt 'p3' sample 2"),
-        (completions, change("sample", 0), "prompt 'p3' sample 0 stands here a second time"),
-        (completions, change("prompt", "Another"), "prompt 'p3' sample 2: prompt: expected the prompt of"),
+        (completions, drop, f"lacks prompt '{FOURTH}' sample 2"),
+        (completions, change("sample", 9), f"lacks prompt '{FOURTH}' sample 2"),
+        (completions, change("sample", 0), f"prompt '{FOURTH}' sample 0 stands here a second time"),
+        (completions, change("prompt", "Another"), f"prompt '{FOURTH}' sample 2: prompt: expected the prompt of"),
         (
             completions,
             change("logprobs", {"policy": -1, "reference": -1, "base": -1}),
             "sample 2: logprobs: expected them where",
         ),
         (completions, change("token_ids", "12"), ":12: token_ids"),
-        (scores, drop, "lacks prompt 'p3' sample 2, which the file of completions"),
+        (scores, drop, f"lacks prompt '{FOURTH}' sample 2, which the file of completions"),
         (scores, change("sample", 0), "judge 'minilm' stands here a second time"),
         (scores, change("judge", "stranger"), ":12: judge: expected one of minilm, profanity"),
         (scores, change("judge_sha256", "0" * 64), ":12: judge_sha256: 'minilm' is 000"),
@@ -198,7 +199,7 @@ def test_fewer_samples_than_the_parameters_say_are_refused(experiment):
     for policy in ("reference", "sft", "ppo", "dpo"):
         for path in (completions(policy), scores(policy)):
             experiment.alter(path, lambda row: row if row["sample"] < 2 else None)
-    with pytest.raises(UserError, match=r"lacks prompt 'p0' sample 2.*samples_per_prompt = 3"):
+    with pytest.raises(UserError, match=rf"lacks prompt '{PROMPTS[0].id}' sample 2.*samples_per_prompt = 3"):
         experiment.evaluate()
 
 

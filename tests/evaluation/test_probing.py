@@ -141,7 +141,7 @@ def test_an_encoder_decoder_is_asked_to_repeat(workplace, raw):
 
 
 def test_a_text_without_anything_to_score_is_named(raw):
-    with pytest.raises(UserError, match=r"identity [0-9a-f]{16} choice 0: expected .* got 1 and 0"):
+    with pytest.raises(UserError, match=r"identity [0-9a-f]{16}: expected .* got 1 and 0"):
         given_texts(IdentitySection(terms=["old"], templates=["{term}"]), probe(), tokenizer(), raw)
 
 

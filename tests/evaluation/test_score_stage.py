@@ -9,7 +9,9 @@ from pipeline.records import read_jsonl, write_json
 from pipeline.stage import Stage
 from pipeline.tracking import NullRun
 from stages import score
-from tests.evaluation.conftest import card
+from tests.evaluation.conftest import PROMPTS, card
+
+SECOND = PROMPTS[1].id
 
 
 @pytest.fixture
@@ -35,21 +37,19 @@ def run_score(policy="sft"):
 
 def test_scores_the_completion_and_not_the_prompt(keyword_experiment):
     def speak(row):
-        return row | {"prompt": "darn " + row["prompt"], "completion": "darn" if row["prompt_id"] == "p1" else "fine"}
+        return row | {"prompt": "darn " + row["prompt"], "completion": "darn" if row["prompt_id"] == SECOND else "fine"}
 
     keyword_experiment.alter(paths.completions("exp", 0, "sft"), speak)
     rows = run_score()
     found = {(row["judge"], row["prompt_id"]): row["toxicity"] for row in rows}
-    assert (found["strict", "p1"], found["lenient", "p1"]) == (1, 0.25)
-    assert {found[judge, f"p{prompt}"] for judge in ("strict", "lenient") for prompt in (0, 2, 3, 4, 5)} == {0}
+    assert (found["strict", SECOND], found["lenient", SECOND]) == (1, 0.25)
+    assert {toxicity for (_, prompt_id), toxicity in found.items() if prompt_id != SECOND} == {0}
 
 
 def test_rows_are_tidy_and_sorted(keyword_experiment):
     rows = run_score()
     assert all(set(row) == {"prompt_id", "sample", "judge", "judge_sha256", "toxicity"} for row in rows)
-    grid = [
-        (judge, f"p{prompt}", sample) for judge in ("strict", "lenient") for prompt in range(6) for sample in range(3)
-    ]
+    grid = [(judge, prompt.id, sample) for judge in ("strict", "lenient") for prompt in PROMPTS for sample in range(3)]
     assert [(row["judge"], row["prompt_id"], row["sample"]) for row in rows] == grid
     assert len({row["judge_sha256"] for row in rows}) == 2
 
@@ -68,6 +68,6 @@ def test_what_score_writes_is_what_evaluate_reads(keyword_experiment):
 def test_a_broken_completion_is_named_and_nothing_is_written(keyword_experiment):
     paths.scores("exp", 0, "sft").unlink()
     keyword_experiment.alter(paths.completions("exp", 0, "sft"), lambda row: row | {"completion": None})
-    with pytest.raises(UserError, match=r"sft.jsonl:1: completion: Input should be a valid string"):
+    with pytest.raises(UserError, match=r"sft.jsonl:1: completion: expected a valid string"):
         run_score()
     assert not paths.scores("exp", 0, "sft").exists()

@@ -164,8 +164,8 @@ def test_a_head_knows_nothing_of_the_source_it_was_fitted_without(raw):
         ("toxic.jsonl", '{"text": "one"}\nnot json\n', "toxic.jsonl:2: expected one JSON object a line"),
         ("toxic.jsonl", '{"text": 7}\n', "toxic.jsonl: row 1: text: expected a string"),
         ("toxic.jsonl", '{"text": " "}\n', "toxic.jsonl: text: expected texts, found none"),
-        ("plain.csv", "id,words\n1,one\n", "plain.csv: row 1: text: expected a string"),
-        ("plain.csv", 'id,text\n1,"one\n', "plain.csv: expected CSV"),
+        ("plain.csv", "id,words\n1,one\n", "plain.csv: column 'text' is missing"),
+        ("plain.csv", 'id,text\n1,"one\n', "plain.csv:2: expected CSV"),
         ("toxic.jsonl", '{"text": "only one"}\n', "positives: 1 texts are too few"),
     ],
 )

@@ -119,16 +119,6 @@ def test_a_broken_head_is_named(experiment, content):
         load_judge()
 
 
-def test_a_weight_that_is_no_number_makes_scores_missing(experiment):
-    import numpy as np
-    from safetensors.numpy import load_file, save
-
-    run()
-    path = paths.judge("exp") / "head.safetensors"
-    path.write_bytes(save(load_file(path) | {"bias": np.array([np.nan], np.float32)}))
-    assert load_judge().score(["the man reads", ""]) == [None, None]
-
-
 def test_scores_keep_the_order_of_the_texts(experiment):
     run()
     texts = sentences(30, seed=12, toxic=True) + ["", "the man"] + sentences(30, seed=13)

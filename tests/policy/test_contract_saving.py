@@ -57,8 +57,6 @@ def test_another_seed_starts_from_another_adapter(tiny, workplace):
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_what_an_interrupted_training_left_is_removed(policy):
+def test_what_an_earlier_training_left_is_replaced_as_a_whole(policy):
     (saved(policy) / "leftover.txt").write_text("half")
-    models.remove_adapter("exp", 0, "ppo")
-    assert not paths.adapter("exp", 0, "ppo").exists()
-    models.remove_adapter("exp", 0, "ppo")
+    assert not (saved(policy) / "leftover.txt").exists()

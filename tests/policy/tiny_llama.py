@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline import paths
+from pipeline.checkpoints import Checkpoints
 from pipeline.pairs import Pair
 from pipeline.policy import Completion, Prompt
 from tests.policy.tiny_model import (
@@ -31,8 +33,24 @@ from tests.policy.tiny_model import (
 
 # Tests of the methods, which need one architecture only, find all they need here.
 __all__ = ["END", "HARSH", "LLAMA", "LONGEST_PROMPT", "NAME", "ROOT", "SEED", "START", "UNKNOWN", "VOCABULARY", "WORDS"]
-__all__ += ["completions", "completions_of", "load", "lora", "new_policy", "pairs", "perturb", "plain", "prompts"]
+__all__ += [
+    "checkpoints",
+    "completions",
+    "completions_of",
+    "load",
+    "lora",
+    "new_policy",
+    "pairs",
+    "perturb",
+    "plain",
+    "prompts",
+]
 __all__ += ["section", "text", "tokenizer", "write_base", "write_task_reference"]
+
+
+def checkpoints(method: str = "sft", every: int = 0, **parts: str) -> Checkpoints:
+    """Return the checkpoints of a training of `exp`, by default none; `parts` are what its result depends on."""
+    return Checkpoints(paths.checkpoints(NAME, SEED, method), parts, every)
 
 
 def write_base(end_bias: float = 0.0, stop_tokens: int | list[int] = END) -> None:

@@ -33,7 +33,14 @@ def training(policy: Any, toxicity: Any = HARSH.score, **changes: Any) -> Traine
     """Train for a few steps."""
     settings = section(**({"steps": 3} | changes))
     return ppo.train(
-        policy, tiny_llama.prompts(24), toxicity, settings, tiny_llama.section("reward", **REWARD), 0, lambda *_: None
+        policy,
+        tiny_llama.prompts(24),
+        toxicity,
+        settings,
+        tiny_llama.section("reward", **REWARD),
+        0,
+        tiny_llama.checkpoints("ppo"),
+        lambda *_: None,
     )
 
 

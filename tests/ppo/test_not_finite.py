@@ -15,14 +15,13 @@ from pipeline import paths, ppo, process
 from pipeline.data.schema import prompt_row, to_json
 from pipeline.errors import NotFiniteError
 from pipeline.records import write_jsonl
+from pipeline.ppo.update import Updater
 from pipeline.stage import run_stage
 from stages import train_ppo
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import HARSH, PROMPTS, REWARD, SETTINGS, adapter_of, prompts, section, trainer_of
 from tests.smoke import workspace
 
-# An update moves every weight by about the learning rate: 1e30 is a float32, the logits it makes are not.
-ABSURD = {"learning_rate": 1e30, "warmup_steps": 0, "kl_coef": 0.03}
 ONE_UPDATE = {"epochs": 1, "minibatch_size": 16}
 
 
@@ -51,7 +50,16 @@ class Training:
         """Train until it ends, and return the error that it ends with."""
         reward = tiny_llama.section("reward", **REWARD)
         with pytest.raises(NotFiniteError) as raised:
-            ppo.train(self.policy, tiny_llama.prompts(PROMPTS), self.score, self.ppo, reward, 0, lambda *_: None)
+            ppo.train(
+                self.policy,
+                tiny_llama.prompts(PROMPTS),
+                self.score,
+                self.ppo,
+                reward,
+                0,
+                tiny_llama.checkpoints("ppo"),
+                lambda *_: None,
+            )
         return raised.value
 
 
@@ -132,10 +140,17 @@ def test_a_value_head_that_breaks_is_found_before_it_is_learned_from(policy: Any
     check_put_back(policy, training.starts[1])
 
 
+@pytest.fixture
+def absurd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the learning rate be 1e30: an update moves every weight by about as much, and the logits are no float32."""
+    monkeypatch.setattr(Updater, "_learning_rate_factor", lambda self, step: 1e30)
+
+
+@pytest.mark.usefixtures("absurd")
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("updates", [{}, ONE_UPDATE], ids=["several updates a step", "one update a step"])
 def test_an_absurd_learning_rate_ends_the_training(policy: Any, steps: int, updates: dict[str, Any]) -> None:
-    training = Training(policy, **(ABSURD | updates), steps=steps)
+    training = Training(policy, **updates, learning_rate=1.0, steps=steps)
     error = training.end()
     assert "learning_rate" in str(error) and "put back to step 0" in str(error)
     assert error.prompt_ids and all(name in str(error) for name in error.prompt_ids)
@@ -166,7 +181,7 @@ def enter(changes: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(parameters))
     arguments = [tiny_llama.NAME, str(tiny_llama.SEED)]
-    run_stage("train_ppo", ("experiment", "seed"), train_ppo.SECTIONS, train_ppo.main, None, arguments)
+    run_stage("train_ppo", ("experiment", "seed"), train_ppo.SECTIONS, train_ppo.main, None, arguments, continues=True)
 
 
 def outputs() -> list[Path]:
@@ -177,12 +192,13 @@ def outputs() -> list[Path]:
     return [*sorted(adapter.rglob("*")), *(path for path in files if path.exists())]
 
 
+@pytest.mark.usefixtures("absurd")
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_stage_leaves_the_last_good_adapter_and_no_result(
     stage: Callable[..., None], steps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        stage(**ABSURD, **ONE_UPDATE, steps=steps)
+        stage(**ONE_UPDATE, learning_rate=1.0, steps=steps)
     kept = paths.last_good_adapter(tiny_llama.NAME, tiny_llama.SEED, "ppo")
     assert ended.value.code == 2 and outputs() == [] and not list(Path().rglob("*.tmp"))
     (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train_ppo:")]

@@ -44,6 +44,7 @@ def trained(policy, toxicity_of=score, **changes):
         section,
         tiny_llama.section("reward", offset=1.0, scale=2.0),
         seed=0,
+        checkpoints=tiny_llama.checkpoints("ppo"),
         report=lambda step, statistics: reported.append((step, statistics)),
     )
     return training.curves, reported

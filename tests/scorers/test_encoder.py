@@ -76,7 +76,7 @@ def test_an_absent_checkpoint_is_named(tmp_path):
 
 def test_a_checkpoint_without_weights_is_named(copy):
     (copy / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="expected an encoder checkpoint"):
+    with pytest.raises(UserError, match=r"model\.safetensors: not found; weights are read from safetensors alone"):
         Encoder(copy, max_tokens=8)
 
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_at_random(co
     weights = load_file(copy / "model.safetensors")
     del weights["encoder.layer.0.output.dense.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks encoder\.layer\.0\.output\.dense\.weight \(1 in all\)"):
+    with pytest.raises(UserError, match=r"lacks encoder\.layer\.0\.output\.dense\.weight;"):
         Encoder(copy, max_tokens=8)
 
 

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from pipeline import models, paths, sft
+from pipeline import models, sft
 from tests.policy import tiny_llama
-
-SCRATCH = str(paths.checkpoints("exp", 0, "sft"))
 
 
 def trained(pairs=None, **changes):
@@ -20,7 +18,7 @@ def trained(pairs=None, **changes):
         pairs or tiny_llama.pairs(12),
         tiny_llama.section("sft", **(settings | changes)),
         0,
-        SCRATCH,
+        tiny_llama.checkpoints("sft"),
         lambda step, row: reported.append({"step": step, **row}),
     )
     return policy, rows, reported
@@ -75,13 +73,12 @@ def test_the_learning_rate_rises_over_the_warmup_s_share_and_then_falls(workplac
 def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
     found = []
     for _ in range(2):
-        models.remove_adapter("exp", 0, "sft")
         policy, rows, _ = trained(epochs=2)
         folder = models.save_adapter(policy.model, "exp", 0, "sft")
         found.append(({path.name: path.read_bytes() for path in folder.iterdir()}, rows))
     assert found[0] == found[1]
     assert set(found[0][0]) == {"adapter_config.json", "adapter_model.safetensors"}
-    assert not [path for path in workplace.joinpath(SCRATCH).rglob("*") if path.is_file()]
+    assert not [path for path in workplace.joinpath("checkpoints").rglob("*") if path.is_file()]
     assert {path.name for path in workplace.iterdir()} <= {"adapters", "models", "checkpoints"}
 
 

@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def serve(place: str) -> None:
     for library in LIBRARIES:
         importlib.import_module(library)
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who attend
     gc.freeze()  # a collection in a forked process would touch, and so copy, every page
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
@@ -75,14 +77,22 @@ def serve(place: str) -> None:
             with connection:
                 _, streams, _, _ = socket.recv_fds(connection, 1, 3)
                 request = json.loads(connection.makefile().readline())
-                child = os.fork()
-                if child == 0:
-                    return become(request, streams)
+                if os.fork() == 0:
+                    return attend(connection, request, streams)
                 for stream in streams:
                     os.close(stream)
-                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-                connection.sendall(str(status).encode())
     sys.exit(0)
+
+
+def attend(connection: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+    """Fork once more for what was asked for, and tell its exit status; returns in the process that is to do it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.fork()
+    if child == 0:
+        return become(request, streams)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connection.sendall(str(status).encode())
+    os._exit(0)
 
 
 def become(request: dict[str, Any], streams: list[int]) -> None:
@@ -94,7 +104,6 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     option, module, *arguments = request["arguments"]
-    # One request at a time: a `dvc` in here would wait for its own stages.
     assert option == "-m" and module.startswith(("stages.", "pipeline.")), request["arguments"]
     sys.argv = [module, *arguments]
     sys.path.insert(0, request["folder"])

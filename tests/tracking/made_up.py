@@ -57,11 +57,11 @@ def leave_inputs(seed: int = 0) -> None:
     write_jsonl(paths.preferences(EXPERIMENT, seed), [{"chosen": "fine", "rejected": "darn"}])
 
 
-def leave_adapter(policy: str, seed: int = 0) -> Path:
-    """Write an adapter folder, with a pickle in it that does not belong there."""
+def leave_adapter(policy: str, seed: int = 0, size: int = 100) -> Path:
+    """Write an adapter folder of `size` times a few bytes, with a pickle in it that does not belong there."""
     folder = paths.adapter(EXPERIMENT, seed, policy)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_model.safetensors").write_bytes(f"weights of {policy} {seed}".encode() * 100)
+    (folder / "adapter_model.safetensors").write_bytes(f"weights of {policy} {seed}".encode() * size)
     (folder / "adapter_config.json").write_text(json.dumps({"r": 16}))
     (folder / "training_args.bin").write_bytes(b"pickle")
     if policy == "reference":
@@ -69,9 +69,9 @@ def leave_adapter(policy: str, seed: int = 0) -> Path:
     return folder
 
 
-def leave_training(policy: str, seed: int = 0) -> None:
+def leave_training(policy: str, seed: int = 0, size: int = 100) -> None:
     """Write what a training leaves: adapter, metrics and curves."""
-    folder = leave_adapter(policy, seed)
+    folder = leave_adapter(policy, seed, size)
     numbers = {"adapter_sha256": adapter_fingerprint(folder), "objective": {"kl": 2.5, "score": 0.75}, "pairs": 7}
     write_json(paths.metrics(EXPERIMENT, policy, seed), numbers)
     lines = ["step,objective/score,policy/loss"]

@@ -1,0 +1,98 @@
+"""L1: the files of a LoRA adapter, checked before and after PEFT reads them.
+
+PEFT looks for an absent adapter on the model hub, reads a pickle where there are no safetensors, starts tensors that
+are missing from random numbers, and leaves out what it has no place for: here all of that is refused.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from pipeline.base_files import check_finite, check_safetensors, named
+from pipeline.config.shown import shown
+from pipeline.errors import UserError
+from pipeline.records import read_json
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+REMEDY = "delete the folder and run `dvc repro` to train it again"
+# Where and with what it was written, and what PEFT sets by itself: nothing that the weights depend on.
+_FREE = {"base_model_name_or_path", "inference_mode", "peft_version"}
+
+
+def read_adapter(folder: Path, task: str, base: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors of an adapter folder for the model `base`.
+
+    Raises UserError unless it is plain LoRA as `models.write_adapter` writes it, in safetensors, with finite weights,
+    on modules that the base has. Other kinds of adapter, and settings that import code or change the base, are refused.
+    """
+    _check_config(folder / CONFIG, task, base)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(f"{path}: not found; weights are read from safetensors alone; {REMEDY}")
+    check_safetensors(path, REMEDY)
+    tensors = load_file(path)
+    check_finite(path, tensors, REMEDY)
+    return tensors
+
+
+def check_adapted(folder: Path, tensors: dict[str, torch.Tensor], adapted: dict[str, torch.Tensor]) -> None:
+    """Raise UserError unless the tensors of the file are those of the adapted model, no more and no less."""
+    path = folder / WEIGHTS
+    # PEFT writes an adapted embedding or output layer beside the adapter of it.
+    found = {name for name in tensors if ".base_layer." not in name}
+    if missing := adapted.keys() - found:
+        raise UserError(f"{path}: lacks {named(missing)}, which would start from random numbers; {REMEDY}")
+    if surplus := found - adapted.keys():
+        raise UserError(f"{path}: holds {named(surplus)}, which adapter_config.json has no place for; {REMEDY}")
+
+
+def absent_modules(base: Any, targets: Sequence[str]) -> list[str]:
+    """Return those `targets` that no module of the model is called, with or without what it lies in."""
+    modules = [name for name, _ in base.named_modules()]
+    return [target for target in targets if not any(name == target or name.endswith(f".{target}") for name in modules)]
+
+
+def _check_config(path: Path, task: str, base: Any) -> None:
+    from peft import LoraConfig
+
+    raw = read_json(path)
+    for key, (wanted, is_valid) in _WANTED.items():
+        if key not in raw or not is_valid(raw[key]):
+            raise UserError(f"{path}: {key}: expected {wanted}, got {shown(raw.get(key))}; {REMEDY}")
+    if raw.get("task_type") != task:
+        raise UserError(f"{path}: task_type: expected {task}, got {shown(raw.get('task_type'))}; {REMEDY}")
+    own = {key: raw[key] for key in _WANTED if key != "peft_type"}
+    plain: dict[str, Any] = json.loads(json.dumps(LoraConfig(**own, task_type=task).to_dict(), default=sorted))
+    others = raw.keys() - _WANTED.keys() - _FREE
+    strange = sorted(key for key in others if key not in plain or raw[key] != plain[key])
+    if strange:
+        told = ", ".join(f"{shown(key)} is {shown(raw[key])}" for key in strange[:3])
+        raise UserError(f"{path}: expected plain LoRA as a training stage writes it, but {told}; {REMEDY}")
+    if absent := absent_modules(base, raw["target_modules"]):
+        raise UserError(f"{path}: target_modules: the base has no module {shown(absent)}; {REMEDY}")
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) and item for item in value)
+
+
+_WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "peft_type": ("LORA", lambda value: value == "LORA"),
+    "r": ("a whole number of at least 1", lambda value: type(value) is int and value >= 1),
+    "lora_alpha": ("a number above 0", _is_positive),
+    "lora_dropout": ("a number of at least 0 and below 1", _is_share),
+    "target_modules": ("a list of names", _are_names),
+}

