@@ -52,6 +52,8 @@ $(STAMP):
 	  echo "$(PYTHON) has no venv module: install it (Debian: apt install python3.11-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@# `dvc exp run --queue` works in other folders, where the relative path of .dvc/config leads nowhere.
+	[ ! -e .git ] || $(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-state"
 	@touch $@
 
 repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its comparison table

@@ -58,7 +58,7 @@ def _library(library: str, recorded: object) -> Finding:
 def _installed(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:
+    except (PackageNotFoundError, KeyError):  # KeyError: of importlib_metadata, which some libraries put in its place
         return None
 
 

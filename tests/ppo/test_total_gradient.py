@@ -19,7 +19,7 @@ SETTINGS = {
     "minibatch_size": COMPLETIONS,
     "learning_rate": 1e-300,  # the optimiser may move nothing while we look
     "value_learning_rate": 1e-300,
-    "max_grad_norm": 1e300,
+    "max_grad_norm": 1e9,
     "warmup_steps": 0,
     "vf_coef": 0.7,
     "clip_range": 0.2,

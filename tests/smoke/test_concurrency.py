@@ -5,8 +5,10 @@ fresh one, so that its first use is parallel too.
 """
 
 import json
+import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -28,7 +30,7 @@ TRAININGS = [f"train_{method}@{EXPERIMENT}-0" for method in METHODS]
 QUEUED = {
     f"queued-{number}": {"sft.epochs": number, "ppo.steps": number + 1, "dpo.epochs": number} for number in (1, 2, 3)
 }
-PATIENCE = 600  # seconds until a queue that should be done counts as stuck; a busy machine is slow
+PATIENCE = 300  # seconds until a queue that should be done counts as stuck; a busy machine is slow
 STORES = ("sqlite", "server")
 pytestmark = pytest.mark.slow
 
@@ -62,7 +64,7 @@ def find_runs(workspace: Workspace, environment: dict[str, str]) -> list[SeenRun
     """Return all runs; `store` fails where a point was logged twice."""
     seen = store.runs(environment.get("MLFLOW_TRACKING_URI") or store.uri(workspace.root))
     assert {run.status for run in seen} == {"FINISHED"}
-    assert not [run.name for run in seen if "rebuilt" in run.tags]
+    assert not [run.name for run in seen if "rebuilt" in run.tags and run.name in METHODS]
     return seen
 
 
@@ -127,6 +129,9 @@ def train_at_once(workspace: Workspace, environment: dict[str, str]) -> None:
 def test_queued_experiments_with_two_workers_lose_no_point(
     kind: str, ready: Workspace, python_folder: Path, tmp_path: Path
 ) -> None:
+    # DVC starts its workers by name: `dvc` must be on the PATH, as `make` and an active environment have it.
+    if not (python_folder / "dvc").exists():
+        os.symlink(Path(sys.executable).with_name("dvc"), python_folder / "dvc")
     workspace = ready.copy(tmp_path / "queued").started_by(python_folder)
     workspace.dvc("config", "--local", "core.site_cache_dir", str(workspace.root / ".dvc-state"))  # as `make setup`
     targets = [f"evaluate@{EXPERIMENT}"] if kind == "sqlite" else TRAININGS

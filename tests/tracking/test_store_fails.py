@@ -1,7 +1,5 @@
 """A store that is not there is one clear line; one that goes away costs no training."""
 
-import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +9,6 @@ import pytest
 from pipeline import track, tracking
 from pipeline.errors import UserError
 from tests.tracking import made_up as given
-from tests.tracking.server import start_server, stop
 
 EXPERIMENT = given.EXPERIMENT
 
@@ -95,33 +92,3 @@ class TestInTheMiddle:
         track.rebuild(EXPERIMENT)
         (run_found,) = given.runs(stage="train_ppo")
         assert len(given.contents(run_found)["history"]["policy/loss"]) == len(given.CURVES)
-
-    @pytest.mark.slow
-    def test_a_killed_server_costs_one_warning(
-        self, closed_port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        uri = f"http://127.0.0.1:{closed_port}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        server = start_server(closed_port)
-        try:
-            with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 3}) as run:
-                run.log(0, {"policy/loss": 1.0})
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
-                for step, values in given.CURVES:
-                    run.log(step, values)
-                given.leave_training("ppo")
-        finally:
-            stop(server)
-        (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("pipeline")]
-        assert uri in warning
-
-        server = start_server(closed_port)
-        try:
-            track.rebuild(EXPERIMENT)
-            (found,) = given.runs(stage="train_ppo", rebuilt="true")
-            assert found.info.status == "FINISHED"
-            names = {item.path for item in given.client().list_artifacts(found.info.run_id, "adapter")}
-            assert "adapter/adapter_model.safetensors" in names
-        finally:
-            stop(server)
