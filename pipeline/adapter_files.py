@@ -21,7 +21,8 @@ from pipeline.records import read_json
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 REMEDY = "delete the folder and run `dvc repro` to train it again"
 # Where and with what it was written, and what PEFT sets by itself: nothing that the weights depend on.
-_FREE = {"base_model_name_or_path", "inference_mode", "peft_version"}
+# fan_in_fan_out PEFT sets where the base has matrices of that kind (GPT-2), whatever it reads here.
+_FREE = {"base_model_name_or_path", "fan_in_fan_out", "inference_mode", "peft_version"}
 
 
 def read_adapter(folder: Path, task: str, base: Any) -> dict[str, torch.Tensor]:

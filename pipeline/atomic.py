@@ -17,7 +17,8 @@ from pipeline.errors import UserError
 
 # A temporary sibling of <name>; with .old, what was at <name> before.
 _SIBLING = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?P<old>\.old)?\.tmp", re.DOTALL)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BROKEN = {errno.EIO}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 # Libraries in other languages (safetensors, Arrow, torch: the last of these) tell of them in words alone.
 _IN_WORDS = re.compile(
@@ -83,8 +84,8 @@ def writing(path: Path) -> Iterator[None]:
             raise
         reason, remedy = found
         raise UserError(
-            f"{_place(path)}: cannot be written ({reason}; {_free(path)} free there); what was there before is "
-            f"unchanged; {remedy}, then run `dvc repro` again"
+            f"{_place(path)}: cannot be written ({reason}; {_free(path)} free there); nothing is half-written; "
+            f"{remedy}, then run `dvc repro` again (`dvc checkout` gives back what was recorded before)"
         ) from error
 
 
@@ -128,6 +129,8 @@ def _why_not(error: Exception, path: Path) -> tuple[str, str] | None:
         named = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         if error.errno in _FULL:
             return f"{error.strerror}{named}", MAKE_ROOM
+        if error.errno in _BROKEN:
+            return f"{error.strerror}{named}", "check the disk"
         if error.errno in _FORBIDDEN and _is_near(error.filename, path):
             return f"{error.strerror}{named}", "allow writing there or remove what is in the way"
         return None

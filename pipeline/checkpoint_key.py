@@ -6,12 +6,13 @@ Data and code are those that dvc.yaml names as `deps` of the stage, so that a ch
 
 import platform
 from collections.abc import Iterable, Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline import environment
+from pipeline.errors import UserError
 from pipeline.fingerprint import file_digest, files_digest, mapping_digest
 
 ROOT = Path(__file__).resolve().parents[1]  # of the code that runs; data lie in the working directory
@@ -27,18 +28,22 @@ def key_parts(stage: str, experiment: str, seed: int, params: Mapping[str, Any])
     """
     deps = _deps(stage, experiment, seed)
     code = [ROOT / dep for dep in deps if dep.startswith(_CODE)]
-    data = [Path(dep) for dep in deps if not dep.startswith(_CODE) and dep != str(environment.FILE)]
+    data = [Path(dep) for dep in deps if not dep.startswith(_CODE)]
     return {
         "parameters": mapping_digest({"seed": seed, "params": params}),
         "data": mapping_digest({path.as_posix(): _content(path) for path in data}),
         "code": mapping_digest({path.relative_to(ROOT).as_posix(): _content(path) for path in code}),
-        "library versions": mapping_digest({"python": platform.python_version(), **environment.installed()}),
+        "library versions": mapping_digest({"python": platform.python_version(), **_installed()}),
         "device or threads": _machine(),
     }
 
 
 def _deps(stage: str, experiment: str, seed: int) -> list[str]:
-    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    path = ROOT / "dvc.yaml"
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        raise UserError(f"dvc.yaml: expected the deps of {stage}; restore it with `git checkout dvc.yaml`") from None
     return [dep.replace("${item.experiment}", experiment).replace("${item.seed}", str(seed)) for dep in listed]
 
 
@@ -52,6 +57,10 @@ def _sound(found: Iterable[Path]) -> Iterable[Path]:
     return (path for path in found if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".tmp")
 
 
+def _installed() -> dict[str, str]:
+    return {distribution.name: distribution.version for distribution in distributions()}
+
+
 def _machine() -> str:
     import torch
 
@@ -60,4 +69,5 @@ def _machine() -> str:
     kind = device().type
     if kind == "cuda":
         return f"{torch.cuda.get_device_name()} {torch.version.cuda}"
-    return f"{kind} {platform.machine()}, {torch.get_num_threads()} threads"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{kind} {platform.machine()} {capability}, {torch.get_num_threads()} threads"

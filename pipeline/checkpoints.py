@@ -1,23 +1,28 @@
 """L1: checkpoints of a training: written whole, sealed with hashes, and continued only by a training of the same key.
 
-They lie in `checkpoints/`, outside every DVC output: DVC removes outputs before a stage runs. A checkpoint is a folder
-that the method fills; `seal.json` in it holds what it belongs to and the SHA-256 of every file. Without the seal, or
-with a file that is not as sealed, it is removed and never read: some of what Transformers writes are pickles, which are
-read with `weights_only=True` and only where their hash is the sealed one.
+They lie in `checkpoints/`, outside every DVC output: DVC removes outputs before a stage runs. Each key has a folder of
+its own, so that a start under other conditions costs nothing. A checkpoint is a folder that the method fills;
+`seal.json` in it holds what it belongs to and the SHA-256 of every file. Without the seal, or with a file that is not
+as sealed, it is removed and never read: some of what Transformers writes are pickles, which are read with
+`weights_only=True` and only where their hash is the sealed one.
 """
 
+import hashlib
 import json
 import logging
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline import paths
-from pipeline.atomic import replacing_folder
+from pipeline.atomic import replacing, replacing_folder
 from pipeline.checkpoint_key import key_parts
 from pipeline.errors import UserError
 from pipeline.fingerprint import file_digest, mapping_digest
@@ -25,24 +30,33 @@ from pipeline.fingerprint import file_digest, mapping_digest
 logger = logging.getLogger(__name__)
 
 SEAL = "seal.json"
+EXECUTION = "execution.json"  # of the training itself: its MLflow run, and what it has left when it was through
 EVERY = 5  # updates; a tenth of a second each for 15 MB of adapter with its optimiser
 _STEP = re.compile(r"step-(\d+)")
-_LAST_GOOD = "last_good"
+_FOLDER_NAME = 16  # digits of the key
 
 
 def open_checkpoints(stage: str, experiment: str, seed: int, params: Mapping[str, Any]) -> "Checkpoints":
     """Return the checkpoints of one training; `params` are all parameters it reads.
 
-    Raises UserError when CHECKPOINT_EVERY is no count of updates.
+    Those of a training that DVC has recorded are removed: if it runs again, it was told to. Raises UserError when
+    CHECKPOINT_EVERY is no count of updates.
     """
-    folder = paths.checkpoints(experiment, seed, stage.removeprefix("train_"))
-    return Checkpoints(folder, key_parts(stage, experiment, seed, params), updates_between())
+    method = stage.removeprefix("train_")
+    folder = paths.checkpoints(experiment, seed, method)
+    with suppress(OSError):  # the first checkpoint says why; made here, since nobody else may enter it
+        folder.parents[2].mkdir(mode=0o700, exist_ok=True)
+    checkpoints = Checkpoints(folder, key_parts(stage, experiment, seed, params), updates_between())
+    left = checkpoints.execution().get("left")
+    if left and left == _recorded(f"{stage}@{experiment}-{seed}", paths.metrics(experiment, method, seed)):
+        checkpoints.clear()
+    return checkpoints
 
 
 def updates_between() -> int:
     """Return how many updates lie between two checkpoints: CHECKPOINT_EVERY, 5 where it is not set, 0 for never."""
     value = os.environ.get("CHECKPOINT_EVERY") or str(EVERY)
-    if not value.isdecimal():
+    if not (value.isascii() and value.isdecimal()):
         raise UserError(
             f"CHECKPOINT_EVERY: expected a number of updates in the environment, 0 for never, got {value!r}; correct it"
         )
@@ -58,25 +72,26 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training in `folder`, one every `every` updates; 0 for none."""
+    """The checkpoints of one training below `folder`, one every `every` updates; 0 for none."""
 
     def __init__(self, folder: Path, parts: Mapping[str, str], every: int) -> None:
-        self.folder = folder
         self.every = every
         self.key = mapping_digest(parts)
+        self.folder = folder / self.key[:_FOLDER_NAME]
         self._parts = dict(parts)
         self._can_write = True
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole and of this training; remove and name those that are not."""
-        found = [(int(match[1]), path) for path in self._folders() if (match := _STEP.fullmatch(path.name))]
-        for step, path in sorted(found, reverse=True):
-            problem = self._problem(path)
+        """Return the newest checkpoint that is whole; remove and name those that are not, and name those of others."""
+        for step, path in sorted(_steps(self.folder).items(), reverse=True):
+            problem = _damage(path)
             if problem is None:
                 logger.info("continuing from %s", path)
                 return Checkpoint(path, step)
             logger.warning("%s: not continued (%s); removed", path, problem)
             shutil.rmtree(path)
+        for path in sorted(path for other in self._others() for path in _steps(other).values()):
+            logger.warning("%s: of a training with other %s; kept, not continued", path, self._difference(path))
         return None
 
     def is_due(self, step: int, last: int) -> bool:
@@ -88,28 +103,64 @@ class Checkpoints:
 
         A disk that cannot be written to costs one warning and no training.
         """
-        if not self._can_write:
-            return
-        earlier = [path for path in self._folders() if _STEP.fullmatch(path.name)]
         place = self.folder / f"step-{step:06d}"
-        try:
+        earlier = _steps(self.folder)
+
+        def fill() -> None:
             with replacing_folder(place, at_once=True) as folder:
                 write(folder)
                 self._seal(folder)
+            _to_disk(self.folder)
+
+        if self._attempt(fill):
+            for path in earlier.values():
+                if path != place:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def execution(self) -> dict[str, Any]:
+        """Return what is known of an earlier execution of this training: `run_id`, and `left` when it was through."""
+        try:
+            known = json.loads((self.folder / EXECUTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def note(self, **known: Any) -> None:
+        """Note something of this execution, for the one that may have to go on from it."""
+
+        def fill() -> None:
+            with replacing(self.folder / EXECUTION, at_once=True) as temporary:
+                temporary.write_text(json.dumps(self.execution() | known), encoding="utf-8")
+
+        self._attempt(fill)
+
+    def note_finished(self, metrics: Path) -> None:
+        """Note that the training is through and has left these metrics; DVC may not have recorded them yet."""
+        self.note(left=_md5(metrics))
+
+    def clear(self) -> None:
+        """Remove what this training has left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _attempt(self, fill: Callable[[], None]) -> bool:
+        if not self._can_write:
+            return False
+        try:
+            fill()
         except (UserError, OSError) as error:
             logger.warning("no more checkpoints; the training goes on without: %s", error)
             self._can_write = False
-            return
-        for path in earlier:
-            if path != place:
-                shutil.rmtree(path, ignore_errors=True)
+        return self._can_write
 
-    def clear(self) -> None:
-        """Remove all that an unfinished training left: it is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def _others(self) -> list[Path]:
+        return [path for path in self.folder.parent.glob("*") if path.is_dir() and path != self.folder]
 
-    def _folders(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*") if path.is_dir())
+    def _difference(self, folder: Path) -> str:
+        try:
+            theirs = dict(json.loads((folder / SEAL).read_text(encoding="utf-8"))["parts"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "conditions"
+        return ", ".join(name for name in sorted(self._parts | theirs) if self._parts.get(name) != theirs.get(name))
 
     def _seal(self, folder: Path) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -120,25 +171,44 @@ class Checkpoints:
         seal.write_text(json.dumps({"parts": self._parts, "files": digests}, indent=2), encoding="utf-8")
         _to_disk(seal)
 
-    def _problem(self, folder: Path) -> str | None:
-        """Return why a checkpoint cannot be continued, None where it can."""
-        try:
-            seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-            parts, files = dict(seal["parts"]), dict(seal["files"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return f"expected {SEAL} with what it belongs to"
-        other = sorted(name for name in self._parts | parts if self._parts.get(name) != parts.get(name))
-        if other:
-            return f"of other {', '.join(other)}"
-        present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
-        del present[SEAL]
-        differing = sorted(present.keys() ^ files.keys()) or [
-            name for name, path in present.items() if path.is_symlink() or file_digest(path) != files[name]
-        ]
-        return f"{differing[0]} is not as it was written" if differing else None
+
+def _steps(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their number of updates."""
+    found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step-*") if path.is_dir())
+    return {int(match[1]): path for match, path in found if match}
+
+
+def _damage(folder: Path) -> str | None:
+    """Return in what a checkpoint is not as it was sealed, None where it is."""
+    try:
+        files = dict(json.loads((folder / SEAL).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"expected {SEAL} with the hash of every file"
+    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if not path.is_dir()}
+    del present[SEAL]
+    differing = sorted(present.keys() ^ files.keys()) or [
+        name for name, path in present.items() if path.is_symlink() or file_digest(path) != files[name]
+    ]
+    return f"{differing[0]} is not as it was written" if differing else None
+
+
+def _recorded(entry: str, metrics: Path) -> str | None:
+    """Return the MD5 that dvc.lock holds of a training's metrics, None where it holds none."""
+    try:
+        locked = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][entry]["outs"]
+        return next((str(out["md5"]) for out in locked if out["path"] == metrics.as_posix()), None)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()  # as DVC has it
 
 
 def _to_disk(path: Path) -> None:
-    """Make sure that a file outlives a power cut."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Make sure that a file, or the names in a folder, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """L1: what the Transformers trainers of SFT and DPO share: curves, arguments, and checkpoints to continue from."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict
     by the stage.
     """
     return {
-        "output_dir": str(checkpoints.folder),
+        "output_dir": tempfile.gettempdir(),  # the trainer insists on a folder that is there, and writes nothing to it
         "learning_rate": section.learning_rate,
         "warmup_steps": section.warmup_ratio,
         "lr_scheduler_type": "linear",

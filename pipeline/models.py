@@ -49,7 +49,8 @@ def device() -> torch.device:
     has_cuda = torch.cuda.is_available()
     name = os.environ.get("DEVICE") or ("cuda" if has_cuda else "cpu")
     if name not in ("cpu", "cuda") or (name == "cuda" and not has_cuda):
-        raise UserError(f"DEVICE: expected cpu{' or cuda' if has_cuda else ', since no CUDA is here'}, got {name!r}")
+        expected = "cpu or cuda" if has_cuda else "cpu, since no CUDA is here"
+        raise UserError(f"DEVICE: expected {expected}, got {name!r}; correct or unset it")
     return torch.device(name)
 
 

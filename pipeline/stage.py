@@ -80,11 +80,14 @@ def run_stage(
         params = settings.flattened()
         with machine.limits(params), process.exclusive("-".join([name, *map(str, values.values())])):
             checkpoints = open_checkpoints(name, params=params, **values) if continues else None
-            key = checkpoints.key if checkpoints else None
-            with tracking.start(name, params=params, key=key, **values) as run, together():
+            left = tracking.Left(checkpoints.key, checkpoints.execution().get("run_id")) if checkpoints else None
+            with tracking.start(name, params=params, left=left, **values) as run, together():
+                if checkpoints:
+                    checkpoints.note(run_id=run.run_id)
                 body(Stage(name=name, settings=settings, run=run, checkpoints=checkpoints, **values))
             if checkpoints:  # not before the outputs are in their places
-                checkpoints.clear()
+                method = name.removeprefix("train_")
+                checkpoints.note_finished(paths.metrics(values["experiment"], method, values["seed"]))
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.projection import Execution
-from pipeline.tracking_run import NullRun, Run
+from pipeline.tracking_run import Left, NullRun, Run
 from pipeline.tracking_store import Store
 
-__all__ = ["NullRun", "Run", "Store", "start", "switched_on"]
+__all__ = ["Left", "NullRun", "Run", "Store", "start", "switched_on"]
 
 
 @contextmanager
@@ -25,11 +25,11 @@ def start(
     seed: int | None = None,
     policy: str | None = None,
     params: Mapping[str, Any],
-    key: str | None = None,
+    left: Left | None = None,
 ) -> Iterator[Run]:
     """Show a stage execution as an MLflow run; at the end of the block complete it from what is on disk.
 
-    An execution of the same `key` that did not come to its end is continued in its own run.
+    Where the run that an earlier execution of the same training `left` is in the store, that one goes on.
 
     Raises UserError when tracking cannot begin. An exception in the block makes the run FAILED; SystemExit (SIGTERM)
     and KeyboardInterrupt make it KILLED.
@@ -37,7 +37,7 @@ def start(
     if not switched_on():
         yield NullRun()
         return
-    run = Store.open(experiment).begin(Execution(stage, experiment, seed, policy), params, key)
+    run = Store.open(experiment).begin(Execution(stage, experiment, seed, policy), params, left)
     try:
         yield run
         run.finish()

@@ -27,8 +27,19 @@ class Point(NamedTuple):
     step: int
 
 
+class Left(NamedTuple):
+    """What is known of an earlier execution of the same training: the key of the training, and the run it had."""
+
+    key: str
+    run_id: str | None
+
+
 class Run(Protocol):
     """The MLflow run of one stage execution."""
+
+    @property
+    def run_id(self) -> str | None:
+        """Return its id in the store, None where nothing is tracked."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Show a point of the training curves while the training goes on; never raises.
@@ -40,6 +51,8 @@ class Run(Protocol):
 
 class NullRun:
     """The run of a stage whose tracking is switched off."""
+
+    run_id = None
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Show nothing."""
@@ -68,7 +81,7 @@ class LiveRun:
     ) -> None:
         self._store = store
         self._logged = dict(logged or {})  # metric -> last step that an interrupted execution has shown already
-        self._run_id = run_id
+        self.run_id = run_id
         self._complete = complete
         self._pending: list[Point] = []
         self._sent = time.monotonic()
@@ -92,20 +105,20 @@ class LiveRun:
         if not self._flush(PATIENT):
             return
         if not self._attempt(self._complete):
-            self._attempt(lambda: self._store.end(self._run_id, "FAILED"))
+            self._attempt(lambda: self._store.end(self.run_id, "FAILED"))
         # FINISHED says that all is there, so it comes last; `make track` looks for it.
-        elif self._attempt(lambda: self._store.end(self._run_id, "FINISHED")) and self._lost:
+        elif self._attempt(lambda: self._store.end(self.run_id, "FINISHED")) and self._lost:
             logger.info("tracking: %s works again; the run is complete", redacted(self._store.uri))
 
     def abort(self, status: str) -> None:
         """Close the run as FAILED or KILLED, with the points that it has."""
         if self._flush(AFTER_A_FAILURE):  # whoever ends a stage is waiting for it
-            self._attempt(lambda: self._store.end(self._run_id, status), AFTER_A_FAILURE)
+            self._attempt(lambda: self._store.end(self.run_id, status), AFTER_A_FAILURE)
 
     def _flush(self, wanted: Patience) -> bool:
         """Send what waits and return whether it was taken; otherwise it waits on."""
         self._sent = time.monotonic()
-        if self._pending and not self._attempt(lambda: self._store.log_points(self._run_id, self._pending), wanted):
+        if self._pending and not self._attempt(lambda: self._store.log_points(self.run_id, self._pending), wanted):
             return False
         self._pending = []
         return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import projection, tracking_champion, tracking_unfinished, tracking_uri
 from pipeline.fingerprint import files_digest
 from pipeline.projection import Execution, History, Projection, provenance
-from pipeline.tracking_run import LiveRun, Point
+from pipeline.tracking_run import Left, LiveRun, Point
 from pipeline.tracking_uri import Patience, patience
 
 if TYPE_CHECKING:
@@ -64,17 +64,17 @@ class Store:
                 store._close_dead_runs()
         return store
 
-    def begin(self, execution: Execution, params: Mapping[str, Any], key: str | None = None) -> LiveRun:
-        """Begin the run of a stage that is about to work, or go on in that of an interrupted one of the same key.
+    def begin(self, execution: Execution, params: Mapping[str, Any], left: Left | None = None) -> LiveRun:
+        """Begin the run of a stage that is about to work, or go on in that of an interrupted one.
 
         Raises UserError when the store refuses it.
         """
         with tracking_uri.refusal(self.uri), patience(AT_THE_START):
-            run = self._interrupted(execution, key) if key else None
+            run = self._left(left)
             if run:
                 run_id, logged = run.info.run_id, self._reopen(run)
             else:
-                tags = provenance.git_tags() | ({KEY: key} if key else {})
+                tags = provenance.git_tags() | ({KEY: left.key} if left else {})
                 run_id, logged = self._create(execution, params, tags), {}
         return LiveRun(self, run_id, lambda: self._complete(run_id, execution), logged)
 
@@ -163,11 +163,21 @@ class Store:
         found = self._search("FINISHED", wanted)
         return str(found[0].info.run_id) if found else None
 
-    def _interrupted(self, execution: Execution, key: str) -> Any:
-        """Return the newest run of the same stage and key that was killed or failed, None where there is none."""
-        wanted = {"stage": execution.stage, "seed": str(execution.seed), KEY: key}
-        found = [run for status in ("KILLED", "FAILED") for run in self._search(status, wanted)]
-        return max(found, key=lambda run: run.info.start_time, default=None)
+    def _left(self, left: Left | None) -> Any:
+        """Return the run of an interrupted execution, None where this store has none, or where it still works."""
+        from mlflow.exceptions import MlflowException
+
+        if left is None or left.run_id is None:
+            return None
+        try:
+            run = self.client.get_run(left.run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        works = run.info.status == "RUNNING" and provenance.is_alive(run.data.tags)
+        is_sound = run.info.lifecycle_stage == "active" and run.data.tags.get(KEY) == left.key
+        return run if is_sound and not works else None
 
     def _reopen(self, run: Any) -> dict[str, int]:
         """Mark a run as this process's, and return the last step of every metric that it has."""

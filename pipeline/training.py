@@ -1,5 +1,6 @@
 """L3: what the three trainings share, so that they start from and are judged by the same things."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +79,4 @@ def save(training: Training, curves: Sequence[dict[str, float]], examples: int, 
         },
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
+    shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now

@@ -1,5 +1,6 @@
 """Checkpoints are continued only where they are whole and of the same training; a full disk costs no training."""
 
+import hashlib
 import logging
 import shutil
 from pathlib import Path
@@ -42,13 +43,16 @@ def test_the_newest_is_continued_and_the_older_gone(checkpoints):
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))
-def test_one_of_another_training_is_named_and_removed(part, checkpoints, caplog):
+def test_one_of_another_training_is_named_and_kept(part, checkpoints, caplog):
     checkpoints.keep(5, fill)
-    other = Checkpoints(checkpoints.folder, PARTS | {part: "other"}, every=5)
+    other = Checkpoints(checkpoints.folder.parent, PARTS | {part: "other"}, every=5)
     with caplog.at_level(logging.WARNING):
         assert other.latest() is None
-    assert f"of other {part}" in caplog.text and "step-000005" in caplog.text
-    assert checkpoints.latest() is None, "it will never be used again"
+    assert f"of a training with other {part}; kept, not continued" in caplog.text and "step-000005" in caplog.text
+    other.keep(5, fill)
+    other.clear()
+    latest = checkpoints.latest()
+    assert latest is not None and latest.step == 5, "it goes on when the old conditions are back"
 
 
 def cut(folder: Path) -> None:
@@ -74,7 +78,7 @@ DAMAGES = {
 
 
 def relink(path: Path) -> None:
-    other = path.parents[2] / "other"
+    other = path.parents[3] / "other"
     path.rename(other)
     path.symlink_to(other)
 
@@ -118,11 +122,18 @@ def test_they_come_at_the_interval_and_at_the_end(checkpoints):
     assert not any(Checkpoints(checkpoints.folder, PARTS, every=0).is_due(step, last=12) for step in range(1, 13))
 
 
-def test_a_finished_training_leaves_none(checkpoints):
-    checkpoints.keep(5, fill)
-    checkpoints.clear()
-    checkpoints.clear()
-    assert not checkpoints.folder.exists()
+def test_what_is_known_of_an_execution_is_there_for_the_next(checkpoints, tmp_path):
+    assert checkpoints.execution() == {}
+    checkpoints.note(run_id="abc")
+    checkpoints.note(run_id="abd")
+    metrics = tmp_path / "ppo.json"
+    metrics.write_text("{}")
+    checkpoints.note_finished(metrics)
+    again = Checkpoints(checkpoints.folder.parent, PARTS, every=5)
+    assert again.execution() == {"run_id": "abd", "left": hashlib.md5(b"{}").hexdigest()}
+    again.clear()
+    again.clear()
+    assert checkpoints.execution() == {} and not checkpoints.folder.exists()
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 5), ("", 5), ("0", 0), ("12", 12)])

@@ -55,6 +55,7 @@ def read(folder: Path, trainer: PPOTrainer) -> list[dict[str, float]]:
     trainer.scaling.restore(values["scaling"])
     trainer.health.restore(values["health"])
     trainer.steps_done = values["steps_done"]
+    trainer.hold_as_good()
     curves: list[dict[str, float]] = values["curves"]
     return curves
 
@@ -79,4 +80,5 @@ def _generators(trainer: PPOTrainer) -> dict[str, Tensor]:
 def _restore_global_generators(tensors: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(tensors["generator.cpu"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([tensors[name] for name in sorted(tensors) if name.startswith("generator.cuda.")])
+        count = sum(name.startswith("generator.cuda.") for name in tensors)
+        torch.cuda.set_rng_state_all([tensors[f"generator.cuda.{index}"] for index in range(count)])

@@ -65,7 +65,7 @@ def train(
         warned = set(causes)  # what lasts is told once
         bar.set_postfix(score=f"{statistics['objective/score']:.3f}", kl=f"{statistics['objective/kl']:.2f}")
         curves.append({"step": step, **statistics})
-        if checkpoints.is_due(step, ppo.steps):
+        if checkpoints.is_due(step, ppo.steps) and trainer.is_finite():
             checkpoints.keep(step, lambda folder: resuming.write(folder, trainer, curves))
     return Trained(curves, dict(trainer.health.seen))
 

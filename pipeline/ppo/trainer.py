@@ -79,7 +79,7 @@ class PPOTrainer:
                 seed=derived_seed(self.seed, self.steps_done),
                 batch_size=self.batch_size,
             )
-        self._good = (self.steps_done, self._copy())
+        self.hold_as_good()
         return completions
 
     @contextmanager
@@ -156,6 +156,14 @@ class PPOTrainer:
             if self.steps_done + 1 == self.ppo.steps:
                 self.policy.complete(prompts, Decoding(1), samples=1, seed=self.seed, batch_size=self.batch_size)
             return statistics
+
+    def is_finite(self) -> bool:
+        """Return whether adapter and value head are numbers: a step can end with weights that the next finds out."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.updater.parameters)
+
+    def hold_as_good(self) -> None:
+        """Take the weights as they are for the last that are known to be good."""
+        self._good = (self.steps_done, self._copy())
 
     def restore_last_good(self) -> int:
         """Give adapter and value head the weights that were last sampled from; return after how many steps that was."""

@@ -89,13 +89,24 @@ def git_tags(results: Sequence[Path] = ()) -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Return the tags `host`, `pid` and `pid.since`, from which a later stage sees whether this process is gone."""
-    return {"host": socket.gethostname(), "pid": str(os.getpid()), "pid.since": f"{time.time():.0f}"}
+    """Return tags from which a later stage sees whether this process is gone."""
+    where = {"host": socket.gethostname(), "host.boot": _boot(), "pid.namespace": _pid_namespace()}
+    return {**where, "pid": str(os.getpid()), "pid.since": f"{time.time():.0f}"}
 
 
 def is_alive(tags: Mapping[str, str]) -> bool:
-    """Return whether the process of this host that wrote these tags still runs."""
+    """Return whether the process that wrote these tags still runs, as far as can be seen from here.
+
+    Containers can share the name of a host but not see each other's processes; those count as alive.
+    """
     import psutil
+
+    if tags.get("host") != socket.gethostname():
+        return False
+    if tags.get("host.boot", _boot()) != _boot():
+        return False
+    if tags.get("pid.namespace", _pid_namespace()) != _pid_namespace():
+        return True
 
     try:
         process = psutil.Process(int(tags["pid"]))
@@ -104,6 +115,18 @@ def is_alive(tags: Mapping[str, str]) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < since + 1)
     except psutil.NoSuchProcess:
         return False
+
+
+def _boot() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip() if path.exists() else ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _git(*arguments: str) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 from pipeline import paths, ppo, process
 from pipeline.data.schema import prompt_row, to_json
 from pipeline.errors import NotFiniteError
-from pipeline.records import write_jsonl
 from pipeline.ppo.update import Updater
+from pipeline.records import write_jsonl
 from pipeline.stage import run_stage
 from stages import train_ppo
 from tests.policy import tiny_llama

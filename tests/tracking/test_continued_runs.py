@@ -17,7 +17,9 @@ from pipeline import tracking
 from tests.tracking import made_up as given
 
 key, ending = sys.argv[1:]
-with tracking.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{"ppo.steps": 40}}, key=key) as run:
+left = tracking.Left(key, None)
+with tracking.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{"ppo.steps": 40}}, left=left) as run:
+    open("run_id", "w").write(run.run_id)
     for step, values in given.CURVES[:{HALF}]:
         run.log(step, values)
     if ending == "kill":
@@ -31,9 +33,15 @@ def interrupted(key: str, ending: str) -> int:
     return given.python(f"import sys; sys.argv[1:] = ['{key}', '{ending}']\n{INTERRUPTED}").returncode
 
 
+def left(key: str = "same") -> tracking.Left:
+    """Return what an interrupted training of this key leaves beside its checkpoints."""
+    path = Path("run_id")
+    return tracking.Left(key, path.read_text() if path.exists() else None)
+
+
 def train(key: str, first: int = 0) -> None:
     """Train in this process from a checkpoint at the step `first`."""
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 40}, key=key) as run:
+    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 40}, left=left(key)) as run:
         for step, values in given.CURVES[first:]:
             run.log(step, values | {"time/step": 1.0})
         given.leave_training("ppo")
@@ -65,7 +73,8 @@ def test_a_training_of_other_parameters_data_or_code_is_another_run() -> None:
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_run_that_came_to_its_end_is_left_as_it_is() -> None:
+def test_a_training_that_was_to_run_again_is_another_run() -> None:
+    """Its checkpoints are gone once DVC has recorded it, and with them the name of its run."""
     given.leave_inputs()
     train("same")
     train("same")
@@ -74,9 +83,40 @@ def test_a_run_that_came_to_its_end_is_left_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("repository")
+def test_a_run_that_is_not_in_this_store_is_begun_anew() -> None:
+    given.leave_inputs()
+    Path("run_id").write_text("0" * 32)
+    train("same")
+    (run,) = given.runs()
+    assert run.info.status == "FINISHED" and run.info.run_id != "0" * 32
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize(
+    ("tag", "value", "goes_on"),
+    [
+        ("host", "a container that is gone", True),
+        ("host.boot", "before the restart", True),
+        ("pid.namespace", "x", False),
+    ],
+)
+def test_a_run_of_another_machine_goes_on_and_one_that_may_be_alive_does_not(
+    tag: str, value: str, goes_on: bool
+) -> None:
+    given.leave_inputs()
+    interrupted("same", "kill")
+    (run,) = given.runs()
+    given.client().set_tag(run.info.run_id, tag, value)
+    train("same")
+    assert len(given.runs()) == (1 if goes_on else 2)
+
+
+@pytest.mark.usefixtures("repository")
 def test_the_run_of_a_process_that_lives_is_not_taken() -> None:
     given.leave_inputs()
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, key="same"):
+    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()) as run:
+        assert run.run_id is not None
+        Path("run_id").write_text(run.run_id)
         train("same")
         assert sorted(run.info.status for run in given.runs()) == ["FINISHED", "RUNNING"]
 
@@ -85,7 +125,7 @@ def test_the_run_of_a_process_that_lives_is_not_taken() -> None:
 def test_a_run_that_goes_on_is_not_closed_as_that_of_its_dead_first_process() -> None:
     given.leave_inputs()
     assert interrupted("same", "kill") == -signal.SIGKILL
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, key="same"):
+    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()):
         tracking.Store.open(EXPERIMENT)  # as another stage would, which closes what is dead
         (run,) = given.runs()
         assert run.info.status == "RUNNING"
