@@ -28,8 +28,9 @@ TRL_STAMP := .venv-trl/installed-$(shell cat benchmarks/requirements-trl.txt 2> 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # DVC keeps pickles there (CVE-2025-69872) and makes the folder for everyone; stages see to it too, but begin after DVC.
 _ := $(shell chmod -f 700 .dvc-state)
-# A DVC that is killed while it remembers a run leaves an empty folder, on which every later `dvc repro` fails.
-FORGET_HALF_RUNS = if [ -d .dvc/cache/runs ]; then find .dvc/cache/runs -type d -empty -delete; fi
+# A DVC that is killed while it remembers a run leaves an empty folder, on which every later `dvc repro` fails. One that
+# is younger may be another DVC's at work.
+FORGET_HALF_RUNS = if [ -d .dvc/cache/runs ]; then find .dvc/cache/runs -type d -empty -mmin +1 -delete; fi
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
@@ -42,6 +43,9 @@ help: ## list the targets
 	@echo "EXPERIMENT=<name> chooses a file of experiments/ (now: $(EXPERIMENT))"
 
 setup: $(STAMP) ## make .venv from the locked requirements.txt (the other targets do this themselves)
+	@# `dvc exp run --queue` works in other folders, where the relative path of .dvc/config leads nowhere.
+	@[ ! -e .git ] || grep -qsF "= $(CURDIR)/.dvc-state" .dvc/config.local \
+	  || $(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-state"
 
 $(STAMP):
 	@command -v $(PYTHON) > /dev/null || { \
@@ -52,8 +56,6 @@ $(STAMP):
 	  echo "$(PYTHON) has no venv module: install it (Debian: apt install python3.11-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
-	@# `dvc exp run --queue` works in other folders, where the relative path of .dvc/config leads nowhere.
-	[ ! -e .git ] || $(BIN)/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc-state"
 	@touch $@
 
 repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its comparison table

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import projection, tracking_champion, tracking_unfinished, tracking_uri
+from pipeline import projection, tracking_champion, tracking_continued, tracking_unfinished, tracking_uri
 from pipeline.fingerprint import files_digest
 from pipeline.projection import Execution, History, Projection, provenance
 from pipeline.tracking_run import Left, LiveRun, Point
@@ -34,8 +34,6 @@ MAX_PARAMS = 100
 COMPLETIONS = "completions.json"
 NOTE = "mlflow.note.content"  # the run's description in MLflow's pages
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow opens with: runs, not traces
-KEY = "training.key"  # digest of all that the training's result depends on
-CONTINUED = "continued"  # how often it was interrupted and went on
 REPORT = "report"
 REPORT_DIGEST = "report.fingerprint"
 
@@ -70,11 +68,11 @@ class Store:
         Raises UserError when the store refuses it.
         """
         with tracking_uri.refusal(self.uri), patience(AT_THE_START):
-            run = self._left(left)
+            run = tracking_continued.find(self.client, left) if left else None
             if run:
-                run_id, logged = run.info.run_id, self._reopen(run)
+                run_id, logged = run.info.run_id, tracking_continued.reopen(self.client, run)
             else:
-                tags = provenance.git_tags() | ({KEY: left.key} if left else {})
+                tags = provenance.git_tags() | ({tracking_continued.KEY: left.key} if left else {})
                 run_id, logged = self._create(execution, params, tags), {}
         return LiveRun(self, run_id, lambda: self._complete(run_id, execution), logged)
 
@@ -162,32 +160,6 @@ class Store:
             wanted["seed"] = str(execution.seed)
         found = self._search("FINISHED", wanted)
         return str(found[0].info.run_id) if found else None
-
-    def _left(self, left: Left | None) -> Any:
-        """Return the run of an interrupted execution, None where this store has none, or where it still works."""
-        from mlflow.exceptions import MlflowException
-
-        if left is None or left.run_id is None:
-            return None
-        try:
-            run = self.client.get_run(left.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-        works = run.info.status == "RUNNING" and provenance.is_alive(run.data.tags)
-        is_sound = run.info.lifecycle_stage == "active" and run.data.tags.get(KEY) == left.key
-        return run if is_sound and not works else None
-
-    def _reopen(self, run: Any) -> dict[str, int]:
-        """Mark a run as this process's, and return the last step of every metric that it has."""
-        run_id = run.info.run_id
-        for name, value in provenance.process_tags().items():
-            self.client.set_tag(run_id, name, value)
-        self.client.set_tag(run_id, CONTINUED, str(int(run.data.tags.get(CONTINUED, "0")) + 1))
-        self.client.update_run(run_id, status="RUNNING")
-        histories = {name: self.client.get_metric_history(run_id, name) for name in run.data.metrics}
-        return {name: max(point.step for point in points) for name, points in histories.items() if points}
 
     def _search(self, status: str, tags: Mapping[str, str]) -> list[Any]:
         conditions = [f"attributes.status = '{status}'", *(f"tags.{key} = '{value}'" for key, value in tags.items())]

@@ -198,7 +198,10 @@ def test_where_one_output_cannot_take_its_place_none_does() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
 def test_a_full_disk_is_one_message_with_a_remedy(number: int) -> None:
-    with pytest.raises(UserError, match=r"^new/file: cannot be written \(.*free there\).*unchanged; make room, then"):
+    remedy = "check the disk" if number == errno.EIO else "make room"
+    with pytest.raises(
+        UserError, match=rf"^new/file: cannot be written \(.*free there\).*half-written; {remedy}, then"
+    ):
         with replacing(Path("new/file")):
             raise OSError(number, os.strerror(number))
 

@@ -1,7 +1,5 @@
-"""What DVC's cache and Git can give back of what is missing or different, so that a remedy that is named works."""
+"""What DVC's cache can give back of what is missing or different, so that a remedy that is named works."""
 
-import hashlib
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,18 +53,3 @@ class Cache:
 
         place = self._objects.oid_to_path(md5)
         return Path(place).is_file() and file_md5(place) == md5.removesuffix(FOLDER)
-
-
-def committed(path: str) -> bytes | None:
-    """Return a file as HEAD holds it; None where it holds none, or where there is no Git repository."""
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def is_committed(path: str, md5: str) -> bool:
-    """Tell whether HEAD holds a file of this MD5 at `path`."""
-    content = committed(path)
-    return content is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() == md5

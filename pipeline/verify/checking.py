@@ -8,11 +8,11 @@ from pipeline import paths
 from pipeline.config import Roster, load, load_roster
 from pipeline.errors import UserError
 from pipeline.verify import manifests, results
-from pipeline.verify.cache import committed
 from pipeline.verify.declared import check_parameters, check_stages
 from pipeline.verify.finding import DIFFERENT, MISSING, OK, Finding
 from pipeline.verify.hashing import Hashed
-from pipeline.verify.installed import check_environment
+from pipeline.verify.head import check_lock, is_repository, notes_on_code
+from pipeline.verify.installed import check_environment, check_pickles
 from pipeline.verify.lock import LOCK, Declared, Recorded, read_dag, read_lock
 from pipeline.verify.recorded import Paths, check_contents, hash_all
 
@@ -50,33 +50,27 @@ def check(experiments: Sequence[str], watched: Paths, saying: Saying) -> Verifie
     named = [lock[name] for name in declared if name in lock]
     others = [] if experiments else [entry for name, entry in lock.items() if name not in dag]
     found = hash_all([*named, *others], watched)
+    in_git = is_repository()
     findings = [
+        *(check_lock() if in_git else ()),
         *check_stages(declared, lock),
         *check_parameters(named),
         *check_contents(named, declared, found),
         *check_environment(),
         *(one for experiment in chosen for one in _of_experiment(experiment, roster, saying)),
     ]
-    return Verified(findings, [_origin(), *_of_others(others, dag, found)])
+    notes = notes_on_code() if in_git else [f"{LOCK}: not in a Git repository, so it may be any"]
+    return Verified(findings, [*notes, *_of_others(others, dag, found)])
 
 
 def _of_experiment(experiment: str, roster: Roster, saying: Saying) -> Iterator[Finding]:
     with saying(f"{experiment}: hashing what was downloaded"):
         yield from list(manifests.check_sources(experiment, load(experiment, manifests.SECTIONS)))
+        yield from list(check_pickles(experiment, load(experiment, manifests.SECTIONS)))
     with saying(f"{experiment}: hashing adapters"):
         yield from list(results.check_adapters(experiment, roster))
     with saying(f"{experiment}: computing the evaluation from the stored scores"):
         yield from list(results.check_metrics(experiment, roster, load(experiment, results.SECTIONS)))
-
-
-def _origin() -> str:
-    """Tell whether dvc.lock is the committed one."""
-    head = committed(str(LOCK))
-    if head is None:
-        return f"{LOCK}: not in Git's HEAD"
-    if head == LOCK.read_bytes():
-        return f"{LOCK}: as committed in HEAD"
-    return f"{LOCK}: not as committed in HEAD; `git diff {LOCK}` shows how"
 
 
 def _of_others(

@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.errors import UserError
 from pipeline.verify.finding import DIFFERENT, MISSING, Finding, differences, in_words, shortened
-from pipeline.verify.lock import DAG, LOCK, Declared, Recorded
+from pipeline.verify.lock import DAG, LOCK, Declared, Recorded, no_yaml
 
 STAGES, PARAMETERS = "stages", "parameters"
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: expected YAML, got {' '.join(str(error).split())}; correct the file") from None
+        raise UserError(f"{path}: expected YAML, got {no_yaml(error)}; correct the file") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping, got {type(value).__name__}; correct the file")
     return value

@@ -1,4 +1,4 @@
-"""The running Python and its packages against the lock of the environment."""
+"""The running Python and its packages against the lock of the environment and the pins of their pickles."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion
 
-from pipeline import environment, records
+from pipeline import environment, paths, records
+from pipeline.config import Settings
+from pipeline.config.sections import ProfanityCheckScorer
 from pipeline.errors import UserError
 from pipeline.verify.finding import DIFFERENT, MISSING, Finding
 
@@ -30,6 +32,27 @@ def check_environment() -> Iterator[Finding]:
     recorded = records.read_json(environment.FILE)
     for library in sorted({*recorded, *environment.LIBRARIES}):
         yield _library(library, recorded.get(library))
+
+
+def check_pickles(experiment: str, settings: Settings) -> Iterator[Finding]:
+    """Yield whether the pickles of alt-profanity-check are those that the experiment pins; none is read as one.
+
+    Asks what the scorer itself asks before it reads them, for the reward scorer and for every one of `scorers`.
+    """
+    from pipeline.scorers import profanity_check as package
+
+    scorers = {f"scorers.{name}": scorer for name, scorer in settings.scorers.items()}
+    for key, scorer in {"reward.scorer": settings.reward.scorer, **scorers}.items():
+        if not isinstance(scorer, ProfanityCheckScorer):
+            continue
+        what = f"{paths.experiment_file(experiment)}: {key}.files"
+        try:
+            package._verify(package._package_folder(), scorer.files)
+        except UserError as error:
+            found, _, remedy = str(error).rpartition("; ")
+            yield Finding(ENVIRONMENT, what, DIFFERENT, "these pickles in the package and no other", found, remedy)
+        else:
+            yield Finding(ENVIRONMENT, what)
 
 
 def _package(pin: Requirement) -> Finding:

@@ -75,13 +75,22 @@ def read_dag() -> dict[str, Declared]:
         raise UserError(f"{DAG}: expected stages with a matrix over experiments, got {reason}; {remedy}") from None
 
 
+def no_yaml(error: Exception) -> str:
+    """Return on one line why something is no YAML; PyYAML names its place for every part, as in a Unicode string."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
+    told = ", ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    return " ".join((f"{told} (line {mark.line + 1}, column {mark.column + 1})" if mark else told).split())
+
+
 def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {remedy}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: expected YAML, got {' '.join(str(error).split())}; {remedy}") from None
+        raise UserError(f"{path}: expected YAML, got {no_yaml(error)}; {remedy}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a mapping, got {type(value).__name__}; {remedy}")
     return value

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.verify.cache import Cache, is_committed
+from pipeline.verify.cache import Cache
 from pipeline.verify.finding import DIFFERENT, MISSING, NAMED, Finding
 from pipeline.verify.hashing import Disk, Hashed
+from pipeline.verify.head import is_committed
 from pipeline.verify.lock import Declared, Recorded
 
 INPUTS, OUTPUTS = "inputs", "outputs"

@@ -19,7 +19,7 @@ LEVELS = [
     ),
     (
         {"projection", "model_card", "tracking", "tracking_champion", "tracking_run", "tracking_store"}
-        | {"tracking_unfinished", "tracking_uri"},
+        | {"tracking_continued", "tracking_unfinished", "tracking_uri"},
         True,
     ),
     ({"policy"}, False),
@@ -30,7 +30,7 @@ LEVELS = [
 LEVEL = {room: level for level, (rooms, _) in enumerate(LEVELS) for room in rooms}
 SEAMS = ("pipeline.models", "pipeline.config", "pipeline.policy", "pipeline.sft", "pipeline.dpo")
 ARCHITECTURE = re.compile(r"""["']seq2seq["']|is_encoder_decoder|architecture\s*(==|!=|in\b)""")
-ONLY_THERE = {"mlflow": {"pipeline.tracking_store", "pipeline.tracking_champion", "pipeline.tracking_unfinished"}}
+ONLY_THERE = {"mlflow": {f"pipeline.tracking_{part}" for part in ("champion", "continued", "store", "unfinished")}}
 BLIND_PPO = {"transformers", "peft", "mlflow", "trl"}
 # Deserializers that can run code, and who may use one: with the reason.
 UNPICKLERS = re.compile(r"^(pickle|joblib|dill|cloudpickle|shelve|marshal|profanity_check)(\.|$)")

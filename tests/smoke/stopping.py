@@ -16,7 +16,7 @@ import psutil
 
 from tests.smoke.workspace import DVC, EXPERIMENT, Workspace
 
-PATIENCE = 90  # seconds until something that should have happened counts as failed
+PATIENCE = 120  # seconds until something that should have happened counts as failed
 AXES = (EXPERIMENT, "0", "ppo")
 STAGE = f"score@{EXPERIMENT}-0-ppo"
 OUTPUT = Path("scores") / EXPERIMENT / "0" / "ppo.jsonl"
@@ -45,15 +45,17 @@ RECORDING = "open dvc.lock 'w+'"
 
 
 @contextmanager
-def stopped(workspace: Workspace, moment: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    """Start `dvc repro` of the stage in a process group of its own, and enter the block when the moment has come."""
+def stopped(
+    workspace: Workspace, moment: str, stage: str = STAGE, **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start `dvc repro` of a stage in a process group of its own, and enter the block when the moment has come."""
     outside = workspace.root.parent
     (outside / "sitecustomize.py").write_text(STOP)
     mark = outside / "stopped"
     names = {"STOP_AT": moment, "STOPPED": str(mark), "PYTHONPATH": str(outside), "TRACKING": "off"}
     with (outside / "log.txt").open("w") as log:
         dvc = subprocess.Popen(
-            [*DVC, "repro", "-s", STAGE],
+            [*DVC, "repro", "-s", stage],
             cwd=workspace.root,
             env=workspace.surroundings(**names | environment),
             stdout=log,
@@ -85,12 +87,12 @@ def said(workspace: Workspace) -> str:
     return (workspace.root.parent / "log.txt").read_text(errors="replace")
 
 
-def stages_of(workspace: Workspace) -> list[psutil.Process]:
-    """Return the stage processes that work in this working copy, whoever their parent is."""
-    found = []
+def stages_of(workspace: Workspace, stage: str = "score") -> list[psutil.Process]:
+    """Return the processes of a stage that work in this working copy, whoever their parent is."""
+    root, found = str(workspace.root.resolve()), []
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-        is_stage = "stages.score" in (process.info["cmdline"] or [])
-        if is_stage and process.info["cwd"] == str(workspace.root) and process.info["status"] != psutil.STATUS_ZOMBIE:
+        is_stage = f"stages.{stage}" in (process.info["cmdline"] or [])
+        if is_stage and process.info["cwd"] == root and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
 

@@ -12,7 +12,7 @@ from subprocess import Popen
 import pytest
 
 from tests.smoke import store, torture
-from tests.smoke.torture import PATIENCE, stages_of, wait_until
+from tests.smoke.stopping import PATIENCE, stages_of, wait_until
 from tests.smoke.workspace import EXPERIMENT, Workspace, build
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
@@ -56,12 +56,12 @@ class Interrupted:
 
     def imports_torch(self) -> bool:
         """Tell that the stage has begun to load libraries; what it loads after torch takes seconds."""
-        stages = stages_of(self.workspace, METHOD)
+        stages = stages_of(self.workspace, f"train_{METHOD}")
         return any("libtorch" in Path(f"/proc/{process.pid}/maps").read_text() for process in stages)
 
     def ends(self) -> None:
         """Wait until no stage is alive."""
-        wait_until(lambda: not stages_of(self.workspace, METHOD), "the stage ends")
+        wait_until(lambda: not stages_of(self.workspace, f"train_{METHOD}"), "the stage ends")
 
     def statuses(self) -> list[str]:
         """Return the status of every MLflow run, oldest first."""
@@ -109,7 +109,7 @@ def test_a_stage_ends_with_its_dvc_while_it_still_imports(interrupted: Interrupt
 
 def test_a_stage_that_is_killed_is_closed_by_the_next(interrupted: Interrupted) -> None:
     with interrupted.begun() as dvc:
-        for process in stages_of(interrupted.workspace, METHOD):
+        for process in stages_of(interrupted.workspace, f"train_{METHOD}"):
             process.kill()
         assert dvc.wait(timeout=PATIENCE) != 0
     assert interrupted.statuses() == ["RUNNING"]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke import torture
-from tests.smoke.workspace import Workspace
+from tests.smoke import store, torture
+from tests.smoke.stopping import stopped, wait_until
+from tests.smoke.workspace import EXPERIMENT, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
 KILLS = 5
@@ -23,23 +24,53 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_a_training_that_is_killed_five_times_ends_with_the_same_bits(method: str, ready: Workspace) -> None:
     expected = torture.undisturbed(ready, method)
     assert any(f"/{method}/adapter_model.safetensors" in path for path in expected)
-    seed = random.randrange(2**32)
-    moments = sorted(random.Random(seed).uniform(0.03, 0.97) for _ in range(KILLS))
-    tally = torture.torture(ready, method, expected, moments, seed)
-    assert tally.lost == [], f"seed {seed}"
-    assert tally.kills >= 4, "killed before it ended"  # one that is due in the last updates may come too late
-    assert tally.continued >= 3, "it went on where it was"
+    # Where in the work of an update a kill falls is up to the machine; which updates are hit repeats.
+    choose = random.Random(method)
+    moments = sorted(choose.uniform(0.1, 0.9) for _ in range(KILLS))
+    tally = torture.torture(ready, method, expected, moments, choose.randrange(2**32))
+    assert tally.lost == []
+    assert tally.kills == KILLS and tally.continued == KILLS, "each time it went on where it was"
 
 
 def test_a_checkpoint_of_other_parameters_is_not_continued(ready: Workspace, tmp_path: Path) -> None:
     workspace, log = ready.copy(tmp_path / "copy"), tmp_path / "log.txt"
     with torture.started(workspace, "sft", log) as dvc:
-        torture.wait_until(lambda: torture.progress(log) >= torture.UPDATES // 3, "it has left a checkpoint")
+        wait_until(lambda: torture.progress(log) >= torture.UPDATES // 3, "it has left a checkpoint")
         torture.kill("both", dvc, workspace, "sft")
-    assert list(workspace.root.glob("checkpoints/*/0/sft/step-*"))
+    assert len(list(workspace.root.glob("checkpoints/*/0/sft/*/step-*"))) == 1
     parameters = workspace.load("experiments/smoke.yaml")
     workspace.edit("experiments/smoke.yaml", **parameters | {"sft": parameters["sft"] | {"learning_rate": 1.0e-3}})
     done = workspace.run(*torture.DVC, "repro", torture.entry("sft"))
     assert done.returncode == 0, done.stderr
-    assert "not continued (of other parameters)" in done.stdout + done.stderr
-    assert [run.status for run in torture.store.runs(torture.store.uri(workspace.root))] == ["KILLED", "FINISHED"]
+    assert "with other parameters; kept, not continued" in done.stdout + done.stderr
+    assert statuses(workspace) == ["KILLED", "FINISHED"]
+
+    workspace.edit("experiments/smoke.yaml", **parameters)
+    done = workspace.run(*torture.DVC, "repro", torture.entry("sft"))
+    assert "continuing from" in done.stdout + done.stderr, "it goes on when the old parameters are back"
+    assert statuses(workspace) == ["FINISHED", "FINISHED"]
+
+
+def test_a_training_that_is_told_to_run_again_does(ready: Workspace, tmp_path: Path) -> None:
+    workspace = ready.copy(tmp_path / "copy")
+    for number in (1, 2):
+        done = workspace.run(*torture.DVC, "repro", "--force", "--single-item", torture.entry("sft"))
+        assert done.returncode == 0 and "continuing from" not in done.stdout + done.stderr
+        assert statuses(workspace) == ["FINISHED"] * number
+
+
+def test_a_death_before_dvc_has_recorded_costs_no_training(ready: Workspace, tmp_path: Path) -> None:
+    workspace = ready.copy(tmp_path / "copy")
+    caching = "shutil.copyfile adapters/ .dvc/cache/files"
+    with stopped(workspace, caching, stage=torture.entry("sft"), TRACKING="on") as dvc:
+        dvc.kill()
+        dvc.wait()
+    done = workspace.run(*torture.DVC, "repro", torture.entry("sft"))
+    assert done.returncode == 0, done.stderr
+    assert f"continuing from checkpoints/{EXPERIMENT}/0/sft" in done.stdout + done.stderr
+    assert statuses(workspace) == ["FINISHED"], "one result, one run"
+
+
+def statuses(workspace: Workspace) -> list[str]:
+    """Return the status of every MLflow run, oldest first."""
+    return [run.status for run in store.runs(store.uri(workspace.root))]
