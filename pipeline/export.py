@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import model_card, paths
+from pipeline.arguments import Arguments
 from pipeline.atomic import replacing_folder
 from pipeline.config import load, load_roster
 from pipeline.errors import UserError
@@ -159,7 +160,7 @@ def _write_manifest(folder: Path, experiment: str, policy: str, seed: int, adapt
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.export", description=__doc__)
+    parser = Arguments(prog="python -m pipeline.export", description=__doc__)
     parser.add_argument("experiment", help="name of a file in experiments/, without .yaml")
     parser.add_argument("method", choices=POLICIES, help="whose policy to export")
     parser.add_argument("--seed", type=int, help="of the training; default: the roster's first")

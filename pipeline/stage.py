@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline import machine, paths, process, streams, tracking
+from pipeline.arguments import Arguments
 from pipeline.atomic import together
 from pipeline.checkpoints import Checkpoints, open_checkpoints
 from pipeline.config import Settings, load
-from pipeline.config.shown import shortened, shown
+from pipeline.config.shown import shown
 from pipeline.errors import UserError
 
 
@@ -22,14 +23,6 @@ def _seed(text: str) -> int:
     if re.fullmatch("0|[1-9][0-9]{0,9}", text, re.ASCII) is None or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**31 - 1}, got {shown(text)}")
     return int(text)
-
-
-class _Arguments(argparse.ArgumentParser):
-    """Refuse wrong arguments as all other bad input: with one line that names the stage and the remedy."""
-
-    def error(self, message: str) -> NoReturn:
-        stage, usage = self.prog.rpartition(".")[2], " ".join(self.format_usage().split())
-        self.exit(2, f"{stage}: {shortened(message, 300)}; correct the command ({usage})\n")
 
 
 AXES: dict[str, dict[str, Any]] = {
@@ -67,7 +60,7 @@ def run_stage(
     stage may read: the same that its entry in dvc.yaml declares. A stage that `continues` gets checkpoints, and goes on
     in the MLflow run of the execution that left them.
     """
-    parser = _Arguments(prog=f"python -m stages.{name}", description=description)
+    parser = Arguments(prog=f"python -m stages.{name}", description=description)
     for axis in axes:
         parser.add_argument(axis, **AXES[axis])
     values = vars(parser.parse_args(arguments))

@@ -11,7 +11,7 @@ from pipeline.verify import manifests, results
 from pipeline.verify.declared import check_parameters, check_stages
 from pipeline.verify.finding import DIFFERENT, MISSING, OK, Finding
 from pipeline.verify.hashing import Hashed
-from pipeline.verify.head import check_lock, is_repository, notes_on_code
+from pipeline.verify.head import check_lock, notes_on_code, why_not_compared
 from pipeline.verify.installed import check_environment, check_pickles
 from pipeline.verify.lock import LOCK, Declared, Recorded, read_dag, read_lock
 from pipeline.verify.recorded import Paths, check_contents, hash_all
@@ -50,16 +50,16 @@ def check(experiments: Sequence[str], watched: Paths, saying: Saying) -> Verifie
     named = [lock[name] for name in declared if name in lock]
     others = [] if experiments else [entry for name, entry in lock.items() if name not in dag]
     found = hash_all([*named, *others], watched)
-    in_git = is_repository()
+    reason = why_not_compared()
     findings = [
-        *(check_lock() if in_git else ()),
+        *(() if reason else check_lock()),
         *check_stages(declared, lock),
         *check_parameters(named),
         *check_contents(named, declared, found),
         *check_environment(),
         *(one for experiment in chosen for one in _of_experiment(experiment, roster, saying)),
     ]
-    notes = notes_on_code() if in_git else [f"{LOCK}: not in a Git repository, so it may be any"]
+    notes = [f"{LOCK}: {reason}"] if reason else notes_on_code()
     return Verified(findings, [*notes, *_of_others(others, dag, found)])
 
 

@@ -26,14 +26,16 @@ def is_committed(path: str, md5: str) -> bool:
     return content is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
 
 
-def is_repository() -> bool:
-    """Tell whether this is a Git working tree; raise UserError where Git is there and cannot tell."""
+def why_not_compared() -> str | None:
+    """Return why nothing here can be compared with HEAD, None where it can; raise UserError where Git cannot tell."""
     done = _git("rev-parse", "--is-inside-work-tree")
-    if done is None or done.returncode == 0:
-        return done is not None
+    if done is None:
+        return "not compared with HEAD: Git is not installed"
+    if done.returncode == 0:
+        return None
     message = done.stderr.decode("utf-8", errors="replace")
     if "not a git repository" in message:
-        return False
+        return "not in a Git repository, so that it may be any"
     reason = (message.strip().splitlines() or [f"exit status {done.returncode}"])[0]
     raise UserError(f"{LOCK}: cannot be compared with HEAD: git: {reason[:200]}; {_REMEDY}")
 

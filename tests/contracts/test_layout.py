@@ -9,7 +9,8 @@ import pytest
 # where it says True; the methods and evaluation are siblings that may not.
 LEVELS = [
     (
-        {"errors", "atomic", "paths", "records", "masking", "process", "config", "fingerprint", "machine", "streams"},
+        {"errors", "atomic", "paths", "records", "masking", "process", "config", "fingerprint", "machine", "streams"}
+        | {"arguments"},
         True,
     ),
     (

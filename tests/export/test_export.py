@@ -124,6 +124,20 @@ class TestRefusals:
         assert stopped.value.code == 2
         assert expected in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [([NAME, "sfd"], "'sfd'"), ([NAME], "method"), ([NAME, "sft", "--seed", "one"], "--seed"), ([], "experiment")],
+    )
+    def test_wrong_arguments_are_one_line(
+        self, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("export: ") and named in line
+        assert "; correct the command (usage: python -m pipeline.export" in line
+
     def test_what_was_written_and_checked_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         main([NAME, "sft"])
         shown = capsys.readouterr().out

@@ -36,11 +36,11 @@ def test_a_finished_run_is_as_recorded_and_verifying_writes_nothing(recorded, ca
     assert verdict.code == 0, verdict.printed
     assert verdict.faulty() == set()
     assert verdict.printed.endswith(f"{CLEAN}\n")
-    assert "dvc.lock: as committed in HEAD" in verdict.printed
+    assert "note: " not in verdict.printed
     assert verdict.message == ""
     assert tree(recorded.root) == before
-    # the groups hold what they are named for: 21 entries of the DAG, three adapters, the evaluation and its five plots
-    assert [verdict.row(group)[0] for group in ("stages", "adapters", "metrics")] == [21, 3, 6]
+    # the groups hold what they are named for: the lock, its 21 entries, three adapters, the evaluation, five plots
+    assert [verdict.row(group)[0] for group in ("lock", "stages", "adapters", "metrics")] == [1, 21, 3, 6]
 
 
 def test_a_changed_byte_that_dvc_cannot_see_is_found_and_the_remedy_works(recorded, capsys):

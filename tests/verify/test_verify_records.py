@@ -112,6 +112,7 @@ def test_an_entry_that_no_roster_names_is_only_noted(recorded, capsys):
         entries["format@old"] = entries["format@smoke"] | {"outs": [{"path": "data/old.jsonl", "md5": "0" * 32}]}
 
     rewrite_lock(recorded, add)
+    recorded.commit()
     verdict = recorded.verify(capsys)
     assert verdict.code == 0, verdict.printed
     assert "holds 1 entries that params.yaml does not name, such as format@old" in verdict.printed
@@ -123,14 +124,28 @@ def test_an_entry_that_no_roster_names_is_only_noted(recorded, capsys):
     ("content", "named"),
     [
         (None, "not found"),
-        ("stages: [", "expected YAML"),
+        ("stages: [", "expected YAML, got while parsing a flow node, "),
+        ("a: b: c", "(line 1, column 5)"),
+        ("a: &", "while scanning an anchor, "),
+        ("\0", "at position 0"),
         ("- a\n", "expected a mapping"),
         ("schema: '1.0'\nstages: {}\n", "invalid schema version"),
         ("schema: '2.0'\nstages:\n  a@smoke:\n    deps: 1\n", "expected entries as DVC writes them"),
         ("schema: '2.0'\nstages:\n  a@smoke:\n    cmd: x\n    deps:\n    - path: a\n", "md5"),
         ("<<<<<<< ours\n", "expected a mapping"),
     ],
-    ids=["absent", "no YAML", "a list", "old schema", "odd entry", "no hash", "merge conflict"],
+    ids=[
+        "absent",
+        "no YAML",
+        "no YAML either",
+        "two places",
+        "no text",
+        "a list",
+        "old schema",
+        "odd entry",
+        "no hash",
+        "merge conflict",
+    ],
 )
 def test_a_lock_that_is_none_is_bad_input(content, named, recorded, capsys):
     (recorded.root / "dvc.lock").unlink()
@@ -142,6 +157,7 @@ def test_a_lock_that_is_none_is_bad_input(content, named, recorded, capsys):
     assert named in verdict.message
     assert "git checkout -- dvc.lock" in verdict.message
     assert verdict.message.count("\n") == 1
+    assert verdict.message.count("line 1") <= 1 and "<unicode string>" not in verdict.message
     assert verdict.printed == ""
 
 
