@@ -2,34 +2,18 @@
 
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.atomic import replacing, replacing_folder, staged, together, writing
 from pipeline.errors import UserError
+from tests.on_disk import contents, dead_process, temporaries
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def contents(folder: str = ".") -> dict[str, str]:
-    """Return every file's text by its path."""
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in Path(folder).rglob("*") if path.is_file()}
-
-
-def temporaries() -> list[Path]:
-    return list(Path().rglob("*.tmp"))
-
-
-def dead_process() -> int:
-    """Return a number that no process has."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    return ended.pid
 
 
 # One output

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.atomic import replacing, replacing_folder, together
+from tests.on_disk import contents, dead_process, temporaries
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,22 +58,6 @@ def start(left: int, text: str, end: str = "succeeds") -> int:
 
 def site(path: str) -> str:
     return path if path.endswith("site-packages") else ""
-
-
-def contents(folder: str = ".") -> dict[str, str]:
-    """Return every file's text by its path."""
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in Path(folder).rglob("*") if path.is_file()}
-
-
-def temporaries() -> list[Path]:
-    return list(Path().rglob("*.tmp"))
-
-
-def dead_process() -> int:
-    """Return a number that no process has."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    return ended.pid
 
 
 @pytest.fixture

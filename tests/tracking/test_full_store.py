@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import track
 from tests.faults.small_disks import UNSHARE, why_not
+from tests.smoke.stopping import wait_until
 from tests.tracking import made_up as given
 from tests.tracking.server import free_port, start_server, stop
 from tests.tracking.test_outages import assert_whole, seen
@@ -52,8 +53,11 @@ def make_room(disk: Path) -> None:
 
 
 def inside(pid: int, disk: Path) -> Path:
-    """Return the small disk as seen from here."""
-    return Path(f"/proc/{pid}/root{disk}")
+    """Return the small disk as seen from here, when it is mounted and holds the database."""
+    place = Path(f"/proc/{pid}/root{disk}")
+    wait_until(lambda: (place / "mlflow.db").exists(), "the small disk is mounted")
+    assert os.statvfs(place).f_blocks * os.statvfs(place).f_frsize == KIB * 1024
+    return place
 
 
 def suffer(process: Trainer, disk: Path, artifacts: bool) -> None:
