@@ -214,11 +214,13 @@ class Store:
         """Log what only an evaluation has, also in the runs of the policies that it judged and in the registry."""
         execution = projected.execution
         self._describe(run_id, execution, projection.outcome(execution.experiment))
-        made_by = self._land(execution.experiment)
+        with tracking_uri.alone():  # experiments of a queue may judge one reference, which has one run
+            made_by = self._land(execution.experiment)
+            champion = tracking_champion.show(self.client, self.uri, self.experiment_id, execution, made_by)
         return {
             "completions": self._add_completions(run_id, execution.experiment),
             "report": projected.report is not None and self._add_report(run_id, projected.report),
-            "champion": tracking_champion.show(self.client, self.uri, self.experiment_id, execution, made_by),
+            "champion": champion,
         }
 
     def _add_report(self, run_id: str, folder: Path) -> bool:

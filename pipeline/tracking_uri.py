@@ -150,6 +150,17 @@ def reachable(uri: str) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let one process of this repository at a time enter the block: what it looks up there, it may then add."""
+    from filelock import FileLock
+
+    folder = repository_root() / ".locks"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with FileLock(folder / "mlflow", timeout=MIGRATION_SECONDS):
+        yield
+
+
 def _check_writable(database: Path) -> None:
     with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -50,8 +50,8 @@ class Interrupted:
             if imports_only:
                 wait_until(self.imports_torch, "the stage imports torch")
             else:
-                wait_until(lambda: torture.progress(self.log) >= 3, "the training is in its middle")
-                assert torture.progress(self.log) < torture.UPDATES / 2, "too late to interrupt"
+                wait_until(lambda: torture.progress(self.log, METHOD) >= 3, "the training is in its middle")
+                assert torture.progress(self.log, METHOD) < torture.UPDATES[METHOD] / 2, "too late to interrupt"
             yield dvc
 
     def imports_torch(self) -> bool:

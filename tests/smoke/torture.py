@@ -23,13 +23,13 @@ from tests.smoke.stopping import PATIENCE, hear_everything, stages_of, wait_unti
 from tests.smoke.workspace import DVC, EXPERIMENT, Workspace, build
 
 METHODS = ("sft", "ppo", "dpo")
-UPDATES = 60  # enough that a step in the middle is well before the end
+UPDATES = {"sft": 300, "ppo": 60, "dpo": 300}  # enough that a moment in the middle is well before the end
 RESULTS = ("adapters", "metrics", "plots")
 VICTIMS = ("stage", "dvc", "both")
 LONG = {
-    "sft": {"epochs": UPDATES, "batch_size": 1000},
-    "dpo": {"epochs": UPDATES, "batch_size": 1000, "gradient_accumulation": 1},
-    "ppo": {"steps": UPDATES},
+    "sft": {"epochs": UPDATES["sft"], "batch_size": 1000},
+    "dpo": {"epochs": UPDATES["dpo"], "batch_size": 1000, "gradient_accumulation": 1},
+    "ppo": {"steps": UPDATES["ppo"]},
 }
 
 
@@ -85,9 +85,11 @@ def started(workspace: Workspace, method: str, log: Path) -> Iterator["subproces
         dvc.wait()
 
 
-def progress(log: Path) -> int:
+def progress(log: Path, method: str) -> int:
     """Return the last update that the progress bar shows."""
-    return max((int(done) for done in re.findall(rf"\b(\d+)/{UPDATES} ", log.read_text(errors="replace"))), default=0)
+    return max(
+        (int(done) for done in re.findall(rf"\b(\d+)/{UPDATES[method]} ", log.read_text(errors="replace"))), default=0
+    )
 
 
 def kill(victim: str, dvc: "subprocess.Popen[bytes]", workspace: Workspace, method: str) -> None:
@@ -113,7 +115,7 @@ def torture(ready: Workspace, method: str, expected: dict[str, str], moments: li
         workspace, log = ready.copy(Path(name) / "copy"), Path(name) / "log.txt"
         for moment in moments:
             with started(workspace, method, log) as dvc:
-                await_moment(moment, dvc, log)
+                await_moment(moment, method, dvc, log)
                 time.sleep(choose.random() * 0.05)  # between two updates, or while a checkpoint is written
                 if dvc.poll() is None:
                     kill(choose.choice(VICTIMS), dvc, workspace, method)
@@ -126,12 +128,14 @@ def torture(ready: Workspace, method: str, expected: dict[str, str], moments: li
     return tally
 
 
-def await_moment(moment: float, dvc: "subprocess.Popen[bytes]", log: Path) -> None:
+def await_moment(moment: float, method: str, dvc: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait until a moment has come, or the training has ended before it."""
     begun = time.monotonic()
 
     def has_come() -> bool:
-        return progress(log) >= moment * UPDATES if moment < 1 else time.monotonic() - begun >= moment - 1
+        return (
+            progress(log, method) >= moment * UPDATES[method] if moment < 1 else time.monotonic() - begun >= moment - 1
+        )
 
     wait_until(lambda: has_come() or dvc.poll() is not None, "its moment has come")
 
@@ -149,7 +153,7 @@ def losses(workspace: Workspace, expected: dict[str, str], method: str) -> list[
     if [run.status for run in runs] != ["FINISHED"]:
         lost.append(f"MLflow runs: {[run.status for run in runs]}")
     steps = {name: sorted(points) for name, points in runs[-1].history.items() if name == "policy/loss"}
-    if steps != {"policy/loss": list(range(1, UPDATES + 1))}:
+    if steps != {"policy/loss": list(range(1, UPDATES[method] + 1))}:
         lost.append("points of policy/loss are missing")
     return lost
 
