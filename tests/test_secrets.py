@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.loopback import running
 from tests.sources.hub_server import COMMIT, Hub, serving
 from tests.sources.small_experiment import begin, write_experiment
 
@@ -83,14 +83,8 @@ class Guarded(ThreadingHTTPServer):
 
 @contextmanager
 def guarded(status: int) -> Iterator[Guarded]:
-    with Guarded(status) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Guarded(status) as server, running(server):
+        yield server
 
 
 class Place:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.loopback import running
+
 
 class Index(ThreadingHTTPServer):
     """Serve the wheels of `folder` as PEP 503 says; half of each, and the rest once `go_on` is set."""
@@ -49,12 +51,8 @@ class _Answer(BaseHTTPRequestHandler):
 @contextmanager
 def serving(folder: Path) -> Iterator[Index]:
     """Serve for the block."""
-    with Index(folder) as index:
-        thread = threading.Thread(target=index.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with Index(folder) as index, running(index):
         try:
             yield index
         finally:
             index.go_on.set()
-            index.shutdown()
-            thread.join()

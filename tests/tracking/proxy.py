@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.loopback import running
+
 OUTAGES = ("500", "hang", "reset", "cut")
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "upgrade"}
@@ -125,12 +127,8 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def proxied(upstream: int) -> Iterator[Proxy]:
     """Yield a proxy before the server that listens on the loopback port `upstream`."""
-    with Proxy(upstream) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with Proxy(upstream) as proxy, running(proxy):
         try:
             yield proxy
         finally:
             proxy.end()
-            proxy.shutdown()
-            thread.join()
