@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.shown import shortened
 from pipeline.errors import UserError
-from pipeline.verify.finding import DIFFERENT, MISSING, Finding, differences, in_words, shortened
+from pipeline.verify.finding import DIFFERENT, MISSING, Finding, differences, in_words
 from pipeline.verify.lock import DAG, LOCK, Declared, Recorded, no_yaml
 
 STAGES, PARAMETERS = "stages", "parameters"

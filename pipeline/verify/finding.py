@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config.shown import shortened
 from pipeline.model_card import without_words
 from pipeline.projection.provenance import flattened
 
 OK, MISSING, DIFFERENT = "ok", "missing", "different"
 STATES = (OK, MISSING, DIFFERENT)
-LONGEST = 80  # characters of a value that are shown
 NAMED = 3  # of the keys that differ
 
 
@@ -53,11 +53,8 @@ def in_words(found: Iterable[Difference]) -> tuple[str, str]:
     return expected, ", ".join(f"{one.key} {one.found}" for one in listed[:NAMED]) + more
 
 
-def shortened(value: object) -> str:
-    """Return a value as text that fits a line."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
 def _text(key: str, values: Mapping[str, Any]) -> str:
-    return shortened(without_words(key, values[key])) if key in values else "absent"
+    if key not in values:
+        return "absent"
+    value = without_words(key, values[key])
+    return shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))

@@ -7,9 +7,10 @@ from typing import Any
 from pipeline import paths, records
 from pipeline.config import Settings
 from pipeline.config.sections import Scorer, Source
+from pipeline.config.shown import shortened
 from pipeline.errors import UserError
 from pipeline.fingerprint import file_digest
-from pipeline.verify.finding import DIFFERENT, MISSING, Finding, shortened
+from pipeline.verify.finding import DIFFERENT, MISSING, Finding
 
 SOURCES = "sources"
 SECTIONS = ("model", "data", "reward", "scorers")
