@@ -35,7 +35,7 @@ FORGET_HALF_RUNS = if [ -d .dvc/cache/runs ]; then find .dvc/cache/runs -type d 
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export ui verify track \
+.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export pin ui verify track \
   test test-slow torture check format clean bench-ppo bench-sampling bench-statistics lock
 
 help: ## list the targets
@@ -99,6 +99,9 @@ diff: $(STAMP) ## what changed between two commits, and what of it beyond noise:
 export: $(STAMP) ## write a policy as one merged Hugging Face folder: make export METHOD=sft [SEED=0]
 	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=sft, ppo, dpo or reference" >&2; exit 2; }
 	$(BIN)/python -m pipeline.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
+
+pin: $(STAMP) ## print the commits and hashes that EXPERIMENT leaves to fill, as the hub gives them now
+	@$(BIN)/python -m pipeline.sources.pin $(EXPERIMENT)
 
 ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI names a server: open it in a browser"; exit;; esac; \

@@ -114,9 +114,11 @@ class RewardScorer:
         self._reward = settings.reward
         self._given: list[float] = []
 
-    def toxicity(self, texts: Sequence[str]) -> list[float | None]:
-        """Return every text's toxicity, what our trainer asks for."""
-        return list(self._known(texts))
+    def reward(self) -> Any:
+        """Return what our trainer asks for scores."""
+        from pipeline.scorers import Reward
+
+        return Reward(self._reward, self._scorer, lambda texts: list(self._known(texts)))
 
     def scores(self, texts: Sequence[str]) -> list[float]:
         """Return every text's score, what TRL asks for: offset - scale x toxicity, as our trainer has it."""

@@ -57,7 +57,7 @@ def _trainer(job: Job, scorer: RewardScorer) -> Any:
     section = settings.model.model_copy(update={"dtype": "float32"})
     model = models.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
     policy = make_policy(section.architecture, model, models.load_tokenizer(EXPERIMENT))
-    return PPOTrainer(policy, scorer.toxicity, ppo, settings.reward, job.seed, len(job.batches[0]))
+    return PPOTrainer(policy, scorer.reward(), ppo, job.seed, len(job.batches[0]))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Transformers starts what a checkpoint lacks from random numbers, leaves out what
 defaults for a generation config that it cannot read, each with no more than a line of log: here all of that is refused.
 """
 
+import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from pipeline.atomic import replacing_folder
 from pipeline.config.shown import shortened, shown
 from pipeline.errors import UserError
 from pipeline.records import read_json
 
-WEIGHTS = "model.safetensors"
+CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 REMEDY = "delete the folder and run `dvc repro` to fetch it again, or choose another model.source"
 _SHOWN = 3  # tensors named in a message
 _CONSTANT = ".masked_bias"  # that old versions of Transformers saved with the weights of GPT-2's kind
@@ -39,20 +42,20 @@ def reading(place: Path, what: str, remedy: str = REMEDY) -> Iterator[None]:
         raise UserError(f"{place}: {what} cannot be read ({reason}); {remedy}") from error
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path, remedy: str = REMEDY) -> Any:
     """Return the checkpoint's configuration; raise UserError for one that is broken, needs code, or is quantized."""
     from transformers import AutoConfig
 
-    path = folder / "config.json"
+    path = folder / CONFIG
     raw = read_json(path)
     if not isinstance(raw.get("model_type"), str):
-        raise UserError(f"{path}: model_type: expected a name, got {shown(raw.get('model_type'))}; {REMEDY}")
+        raise UserError(f"{path}: model_type: expected a name, got {shown(raw.get('model_type'))}; {remedy}")
     check_no_code(path, raw)
     if raw.get("quantization_config") is not None:
         raise UserError(
             f"{path}: quantization_config: expected weights that are not quantized; choose another model.source"
         )
-    with reading(path, "the configuration"):
+    with reading(path, "the configuration", remedy):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -62,9 +65,9 @@ def check_no_code(path: Path, raw: Mapping[str, Any], remedy: str = "choose anot
         raise UserError(f"{path}: auto_map: the checkpoint wants to run code of its own, which is never done; {remedy}")
 
 
-def check_sizes(folder: Path, config: Any, architecture: str, known: Collection[str]) -> None:
+def check_sizes(folder: Path, config: Any, architecture: str, known: Collection[str], remedy: str = REMEDY) -> None:
     """Raise UserError when the model is none of this architecture's (`known` types) or has no layers or tokens."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     if config.model_type not in known:
         raise UserError(
             f"{path}: model_type: {shown(config.model_type)} is no model of model.architecture {architecture}; correct "
@@ -74,19 +77,19 @@ def check_sizes(folder: Path, config: Any, architecture: str, known: Collection[
     for key in ("vocab_size", "hidden_size", "num_hidden_layers"):
         value = getattr(text, key, None)
         if not isinstance(value, int) or value < 1:
-            raise UserError(f"{path}: {key}: expected a whole number of at least 1, got {shown(value)}; {REMEDY}")
+            raise UserError(f"{path}: {key}: expected a whole number of at least 1, got {shown(value)}; {remedy}")
 
 
-def check_generation(folder: Path, vocabulary: int) -> None:
+def check_generation(folder: Path, vocabulary: int, remedy: str = REMEDY) -> None:
     """Raise UserError for a generation config that is broken or stops at what is no token."""
-    path = folder / "generation_config.json"
+    path = folder / GENERATION
     if not path.exists():
         return
     ends = read_json(path).get("eos_token_id")
     for token in ends if isinstance(ends, list) else [] if ends is None else [ends]:
         if type(token) is not int or not 0 <= token < vocabulary:
             raise UserError(
-                f"{path}: eos_token_id: expected token ids below {vocabulary}, got {shown(token)}; {REMEDY}"
+                f"{path}: eos_token_id: expected token ids below {vocabulary}, got {shown(token)}; {remedy}"
             )
 
 
@@ -108,7 +111,7 @@ def check_safetensors(path: Path, remedy: str) -> None:
         raise UserError(f"{path}: expected a whole safetensors file ({shortened(str(error))}); {remedy}") from error
 
 
-def check_loaded(folder: Path, model: Any, loaded: Mapping[str, Any]) -> None:
+def check_loaded(folder: Path, model: Any, loaded: Mapping[str, Any], remedy: str = REMEDY) -> None:
     """Raise UserError unless every tensor of the model came from the files, every one of theirs was used, all finite.
 
     `loaded` is what Transformers tells of it (`output_loading_info`).
@@ -119,12 +122,24 @@ def check_loaded(folder: Path, model: Any, loaded: Mapping[str, Any]) -> None:
     for key, problem in (shapes, lacking, surplus):
         names = [name if isinstance(name, str) else name[0] for name in loaded[key]]
         if found := [name for name in names if not name.endswith(_CONSTANT)]:
-            raise UserError(f"{folder}: the checkpoint {problem.format(named(found))}; {REMEDY}")
-    check_finite(folder, model.state_dict(), REMEDY)
+            raise UserError(f"{folder}: the checkpoint {problem.format(named(found))}; {remedy}")
+    check_finite(folder, model.state_dict(), remedy)
+
+
+def write_checkpoint(model: Any, folder: Path, base: Path) -> None:
+    """Write all weights of a model with the configuration of the checkpoint in `base`, which it was made from."""
+    with replacing_folder(folder) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # saving reads a property that Transformers deprecated
+            model.save_pretrained(temporary, safe_serialization=True)
+        for name in (CONFIG, GENERATION):  # a trainer may have changed those of the model
+            (temporary / name).unlink(missing_ok=True)
+            if (base / name).exists():
+                shutil.copyfile(base / name, temporary / name)
 
 
 @torch.no_grad()
-def check_finite(place: Path, tensors: Mapping[str, torch.Tensor], remedy: str) -> None:
+def check_finite(place: Path | str, tensors: Mapping[str, torch.Tensor], remedy: str) -> None:
     """Raise UserError naming the tensors that hold NaN or infinity."""
     # A sum takes a fifth of the time of a look at every number, and only a broken one is looked at again.
     doubtful = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _sums_up(tensor)]

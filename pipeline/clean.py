@@ -47,12 +47,13 @@ def remove(path: Path) -> None:
 def _outputs(
     experiment: str, seeds: Sequence[int], policies: Sequence[str], adapters: Sequence[str], methods: Sequence[str]
 ) -> Iterator[Path]:
-    yield from (place(experiment) for place in (paths.raw, paths.base_model, paths.scorers, paths.reward, paths.judge))
+    downloaded = (paths.raw, paths.base_model, paths.scorers, paths.reward, paths.fluency)
+    yield from (place(experiment) for place in (*downloaded, paths.judge))
     yield from (paths.formatted(experiment, split) for split in ("train", "dev", "eval"))
     for seed in seeds:
         yield paths.preferences(experiment, seed)
         yield from (paths.adapter(experiment, seed, name) for name in adapters)
-        yield from (paths.checkpoints(experiment, seed, method) for method in methods)
+        yield from (paths.checkpoints(experiment, seed, name) for name in adapters)
         for policy in policies:
             yield from (place(experiment, seed, policy) for place in (paths.completions, paths.scores, paths.probes))
 

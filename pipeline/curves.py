@@ -1,5 +1,6 @@
 """L1: what the Transformers trainers of SFT and DPO share: curves, arguments, and checkpoints to continue from."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,14 @@ from pipeline.checkpoints import Checkpoints
 from pipeline.models import device
 
 Report = Callable[[int, dict[str, float]], None]
+MOST_CHECKPOINTS = 100  # of one training: of all weights of a small model each takes longer than an update
+SUPERVISED_CURVES = {  # a trainer's names -> ours
+    "loss": "policy/loss",
+    "grad_norm": "policy/grad_norm",
+    "learning_rate": "policy/learning_rate",
+    "mean_token_accuracy": "policy/token_accuracy",
+    "entropy": "objective/entropy",
+}
 
 
 class CurveCallback(TrainerCallback):
@@ -125,8 +134,18 @@ def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict
         "save_steps": checkpoints.every or 1,
         "report_to": "none",
         "dataloader_pin_memory": False,
-        "activation_checkpointing": False,
         "use_cpu": device().type == "cpu",
         "bf16": False,
-        "max_length": None,
     }
+
+
+def spread(section: Any, examples: int, checkpoints: Checkpoints) -> dict[str, Any]:
+    """Return how often a training on so many examples leaves a checkpoint: as told, and at most a hundred times."""
+    batches = math.ceil(examples / section.batch_size)
+    updates = section.epochs * math.ceil(batches / section.gradient_accumulation)
+    return {"save_steps": max(checkpoints.every, updates // MOST_CHECKPOINTS, 1)}
+
+
+def trl_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict[str, Any]:
+    """Return `trainer_arguments` and those that TRL's trainers have beside them."""
+    return trainer_arguments(section, seed, checkpoints) | {"activation_checkpointing": False, "max_length": None}

@@ -52,7 +52,7 @@ def export(experiment: str, policy: str, seed: int, output: Path | None = None) 
     folder = output or paths.exported(experiment, seed, policy)
     _check_free(folder)
 
-    from pipeline import models
+    from pipeline import models, roles
 
     model = models.load_policy_model(experiment, seed, settings.model, policy).float()
     tokenizer = models.load_tokenizer(experiment)
@@ -60,9 +60,9 @@ def export(experiment: str, policy: str, seed: int, output: Path | None = None) 
         tokenizer.init_kwargs.pop(key, None)
     inputs = _inputs(experiment, settings.model, tokenizer)
     expected = _logits(model, inputs)
-    with models.acting_as_base(model):
+    with roles.acting_as_base(model):
         base = _logits(model, inputs)
-    whole = model.merge_and_unload() if models.adapters_of(model) else model
+    whole = model.merge_and_unload() if roles.adapters_of(model) else model
     with replacing_folder(folder) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # saving reads a property that Transformers deprecated

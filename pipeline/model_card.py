@@ -13,11 +13,13 @@ from pipeline.config import load
 from pipeline.projection import provenance
 from pipeline.projection.execution import REFERENCE, TRAININGS, training
 from pipeline.records import read_json
+from pipeline.sources.of_scorers import sources_of
 
 FILE = "README.md"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
-SECTIONS = ("model", "data", "scorers", "reward")
+SECTIONS = ("model", "data", "scorers", "reward", "reference")
 UNKNOWN = "unknown: see the source"
+BUILT = "random weights, built here as model.build says"
 # Parameters that may hold words which a card does not repeat.
 WORD_LISTS = (".keywords", ".terms", ".templates")
 
@@ -52,7 +54,7 @@ class Part(NamedTuple):
 
 def adapter_card(experiment: str, seed: int, policy: str) -> str:
     """Return the card of a LoRA adapter, to be loaded onto its base with PEFT."""
-    config = paths.base_model(experiment) / "config.json"
+    config = paths.base_model(experiment) / "config.json"  # a reference of its own has the same
     name = read_json(config)["architectures"][0] if config.exists() else None
     return _card(experiment, seed, policy, model_class=name, merged=False)
 
@@ -65,7 +67,8 @@ def merged_card(experiment: str, seed: int, policy: str, model_class: str) -> st
 def origins(experiment: str) -> dict[str, str]:
     """Return where the prompts and the base model of an experiment come from, as short tags."""
     settings = load(experiment, SECTIONS)
-    return {"dataset": settings.data.dataset, "base_model": settings.model.source.uri}
+    source = settings.model.source
+    return {"dataset": settings.data.dataset, "base_model": source.uri if source else BUILT}
 
 
 def without_words(name: str, value: Any) -> Any:
@@ -90,6 +93,8 @@ def _card(experiment: str, seed: int, policy: str, model_class: str | None, merg
         merged=merged,
         model_class=model_class,
         base=paths.base_model(experiment),
+        trained=settings.reference.kind,
+        start=_start(experiment, seed, settings),
         front_matter=_front_matter(settings, policy, merged),
         sentence=training(experiment, seed, policy).sentence,
         adapter_digest=read_json(adapter).get("adapter_sha256") if adapter.exists() else None,
@@ -99,13 +104,23 @@ def _card(experiment: str, seed: int, policy: str, model_class: str | None, merg
     )
 
 
+def _start(experiment: str, seed: int, settings: Any) -> Path:
+    """Return the folder of the model that an adapter is loaded onto."""
+    return (
+        paths.adapter(experiment, seed, REFERENCE)
+        if settings.reference.kind == "full"
+        else paths.base_model(experiment)
+    )
+
+
 def _front_matter(settings: Any, policy: str, merged: bool) -> str:
     """Return the YAML that the model hub reads; the licence is that of the base, whose weights the policy changes."""
     from huggingface_hub import ModelCardData
 
-    name = _origin(settings.model.source.uri)
+    uri = settings.model.source.uri if settings.model.source else ""
+    name = _origin(uri)
     known = LICENSES.get(name)
-    base = HUB_NAMES.get(name) or (name if settings.model.source.uri.startswith("hub:") else None)
+    base = HUB_NAMES.get(name) or (name if uri.startswith("hub:") else None)
     tags = ["text-toxicity", "detoxification"] + ([] if policy == REFERENCE else ["lora", policy])
     data = ModelCardData(
         license=known.identifier if known else "unknown",
@@ -125,15 +140,16 @@ def _origin(uri: str) -> str:
 
 
 def _parts(settings: Any) -> Iterator[Part]:
-    yield _fetched("base model", settings.model.source)
+    source = settings.model.source
+    yield _fetched("base model", source) if source else Part("base model", BUILT, [], "none: made of nothing of others")
     for name, source in sorted(settings.data.sources.items()):
         yield _fetched(f"data: {name}", source)
     scorers = {f"reward scorer: {settings.reward.name}": settings.reward.scorer}
     scorers |= {f"judge or filter: {name}": scorer for name, scorer in sorted(settings.scorers.items())}
     for role, scorer in scorers.items():
-        if hasattr(scorer, "source"):
-            yield _fetched(role, scorer.source)
-        elif scorer.kind == "profanity_check":
+        for part, source in sorted(sources_of({role: scorer}).items()):
+            yield _fetched(part, source)
+        if scorer.kind == "profanity_check":
             digests = [f"{file}: {digest}" for file, digest in sorted(scorer.files.items())]
             yield Part(role, "alt-profanity-check, as installed", digests, LICENSES["alt-profanity-check"].words)
 
@@ -150,6 +166,8 @@ def _parameters(experiment: str, seed: int, policy: str) -> dict[str, Any]:
     stages = ["reference"] if policy == REFERENCE else [training(experiment, seed, policy).stage]
     if policy in (TRAININGS["train_sft"], TRAININGS["train_dpo"]):
         stages.append("preferences")
+    if policy != REFERENCE and load(experiment, SECTIONS).reference.kind != "base":
+        stages.append(REFERENCE)
     found: dict[str, Any] = {}
     for stage in stages:
         entry = provenance.recorded(f"{stage}@{experiment}-{seed}")

@@ -22,15 +22,16 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline import adapter_files, base_files, paths
-from pipeline.atomic import replacing_folder
-from pipeline.config.sections import LoraSection, ModelSection
+from pipeline.atomic import replacing_folder, staged
+from pipeline.config.sections import AdapterReference, FullReference, LoraSection, ModelSection
 from pipeline.config.shown import shortened, shown
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.process import keep_freed_memory
 from pipeline.records import read_json, write_json
+from pipeline.roles import POLICY_ADAPTER, REFERENCE_ADAPTER, adapters_of
 
-POLICY_ADAPTER = "default"  # PEFT saves an adapter of this name without a subfolder
-REFERENCE_ADAPTER = "reference"
+REFERENCE = "reference"  # the policy
+KINDS = ("base", "adapter", "full")  # of reference
 MANIFEST = "manifest.json"
 
 # architecture -> (class that loads the checkpoint, the types of model it loads, PEFT's word for the task)
@@ -87,15 +88,28 @@ def load_base(experiment: str, model: ModelSection) -> Any:
 
     Raises UserError when the checkpoint is not whole, not of this architecture, or holds weights that are not finite.
     """
-    folder = paths.base_model(experiment)
+    return _load_checkpoint(paths.base_model(experiment), model, base_files.REMEDY)
+
+
+def load_start(experiment: str, seed: int, model: ModelSection) -> Any:
+    """Load, as `load_base` does, what adapters are of: the base, or the reference where all its weights were trained.
+
+    That one is then what every other function here calls the base.
+    """
+    if reference_kind(experiment, seed) == "full":
+        return _load_checkpoint(_folder(experiment, seed, REFERENCE), model, adapter_files.REMEDY)
+    return load_base(experiment, model)
+
+
+def _load_checkpoint(folder: Path, model: ModelSection, remedy: str) -> Any:
     loader, known, _ = _ARCHITECTURES[model.architecture]
-    config = base_files.read_config(folder)
-    base_files.check_sizes(folder, config, model.architecture, known)
-    base_files.check_generation(folder, config.get_text_config().vocab_size)
-    base_files.check_weight_files(folder)
+    config = base_files.read_config(folder, remedy)
+    base_files.check_sizes(folder, config, model.architecture, known, remedy)
+    base_files.check_generation(folder, config.get_text_config().vocab_size, remedy)
+    base_files.check_weight_files(folder, remedy)
     keep_freed_memory()
     disable_progress_bar()  # loading takes under a second
-    with base_files.reading(folder / "config.json", f"a model of type {config.model_type}"):
+    with base_files.reading(folder / "config.json", f"a model of type {config.model_type}", remedy):
         base, loaded = loader.from_pretrained(
             folder,
             dtype=_DTYPES[model.dtype],
@@ -106,21 +120,20 @@ def load_base(experiment: str, model: ModelSection) -> Any:
             ignore_mismatched_sizes=True,  # told in `loaded`, and refused there
         )
     base = base.to(device()).eval().requires_grad_(False)
-    base_files.check_loaded(folder, base, loaded)
+    base_files.check_loaded(folder, base, loaded, remedy)
     return base
 
 
 def load_policy_model(experiment: str, seed: int, model: ModelSection, policy: str) -> Any:
-    """Load a trained policy for sampling: the base with the policy's adapter and, if there is one, the reference's.
+    """Load a trained policy for sampling: the start with the policy's adapter and, if there is one, the reference's.
 
-    The policy `reference` is the base itself, or the base with the reference adapter as its policy adapter.
+    The policy `reference` is the start itself, or the start with the reference adapter as its policy adapter.
     """
-    base = load_base(experiment, model)
-    own, reference = paths.adapter(experiment, seed, policy), paths.adapter(experiment, seed, "reference")
-    if policy == "reference" and not has_adapter(own):
+    base = load_start(experiment, seed, model)
+    if policy == REFERENCE and reference_kind(experiment, seed) != "adapter":
         return base
-    wrapped = _with_adapter(base, own, model, is_trainable=False)
-    return _with_frozen_reference(wrapped, reference, model).eval()
+    wrapped = _with_adapter(base, _folder(experiment, seed, policy), model, is_trainable=False)
+    return _with_frozen_reference(wrapped, experiment, seed, model).eval()
 
 
 def new_policy_model(experiment: str, seed: int, model: ModelSection, lora: LoraSection) -> PeftModel:
@@ -129,14 +142,29 @@ def new_policy_model(experiment: str, seed: int, model: ModelSection, lora: Lora
     Where the reference is a task adapter, the policy adapter starts as a copy of it, and the reference stays
     loaded beside it, frozen: one copy of the base weights serves both.
     """
-    base = load_base(experiment, model)
-    reference = paths.adapter(experiment, seed, "reference")
+    base = load_start(experiment, seed, model)
     set_seed(seed)
-    if has_adapter(reference):
-        wrapped = _with_adapter(base, reference, model, is_trainable=True)
+    if reference_kind(experiment, seed) == "adapter":
+        wrapped = _with_adapter(base, _folder(experiment, seed, REFERENCE), model, is_trainable=True)
     else:
-        wrapped = _with_fresh_adapter(base, model, lora)
-    return _with_frozen_reference(wrapped, reference, model)
+        wrapped = _with_fresh_adapter(base, model, lora, "lora")
+    return _with_frozen_reference(wrapped, experiment, seed, model)
+
+
+def new_reference_model(
+    experiment: str, seed: int, model: ModelSection, reference: AdapterReference | FullReference
+) -> Any:
+    """Return the base, ready to be trained to be the reference: with a fresh LoRA adapter, or all of its weights.
+
+    All weights are trained in float32, whatever `model.dtype` is: in bfloat16 most of an update is rounded away.
+    """
+    if isinstance(reference, FullReference):
+        whole = load_base(experiment, model.model_copy(update={"dtype": "float32"}))
+        set_seed(seed)
+        return whole.requires_grad_(True)
+    base = load_base(experiment, model)
+    set_seed(seed)
+    return _with_fresh_adapter(base, model, reference.lora, "reference.lora")
 
 
 def lora_config(model: ModelSection, lora: LoraSection) -> LoraConfig:
@@ -150,23 +178,24 @@ def lora_config(model: ModelSection, lora: LoraSection) -> LoraConfig:
     )
 
 
-def has_adapter(reference: Path) -> bool:
-    """Tell from its manifest whether the reference is an adapter (True) or the bare base (False).
+def reference_kind(experiment: str, seed: int) -> str:
+    """Return what the manifest says that the reference is: `base`, `adapter`, or `full` where all weights were trained.
 
-    Raises UserError when the manifest is absent or says neither.
+    Raises UserError when the manifest is absent or says none of these.
     """
-    if reference.name != "reference":
-        return True
-    manifest = reference / MANIFEST
+    manifest = paths.adapter(experiment, seed, REFERENCE) / MANIFEST
     kind = read_json(manifest).get("kind")
-    if kind not in ("base", "adapter"):
-        raise UserError(f"{manifest}: kind: expected base or adapter, got {shown(kind)}; delete it and run `dvc repro`")
-    return bool(kind == "adapter")
+    if kind not in KINDS:
+        raise UserError(
+            f"{manifest}: kind: expected {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {shown(kind)}; "
+            "delete it and run `dvc repro`"
+        )
+    return str(kind)
 
 
 def write_reference_manifest(experiment: str, seed: int, kind: str) -> None:
-    """Say in the reference's folder what it is: `base` or `adapter`."""
-    write_json(paths.adapter(experiment, seed, "reference") / MANIFEST, {"kind": kind})
+    """Say in the reference's folder what it is: `base`, `adapter` or `full`."""
+    write_json(paths.adapter(experiment, seed, REFERENCE) / MANIFEST, {"kind": kind})
 
 
 @contextmanager
@@ -176,53 +205,9 @@ def blamed(experiment: str, seed: int, policy: str) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        place = own if (own / adapter_files.WEIGHTS).exists() else base
-        remedy = adapter_files.REMEDY if place == own else base_files.REMEDY
+        is_own = any((staged(own) / name).exists() for name in (adapter_files.WEIGHTS, base_files.WEIGHTS))
+        place, remedy = (own, adapter_files.REMEDY) if is_own else (base, base_files.REMEDY)
         raise NotFiniteError(f"{place}: {error}; {remedy}, or use model.dtype float32", error.prompt_ids) from None
-
-
-def adapters_of(model: Any) -> set[str]:
-    """Return the names of the adapters that are loaded: none for a bare base."""
-    return set(model.peft_config) if isinstance(model, PeftModel) else set()
-
-
-@contextmanager
-def acting_as_reference(model: Any) -> Iterator[None]:
-    """Let the model act as the reference inside the block: adapter off, or the frozen reference adapter on.
-
-    `inference_mode=True` matters: without it PEFT makes the adapter it switches to trainable.
-    """
-    if REFERENCE_ADAPTER not in adapters_of(model):
-        with acting_as_base(model):
-            yield
-    else:
-        with _learning_as_before(model):
-            model.base_model.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
-            try:
-                yield
-            finally:
-                model.base_model.set_adapter(POLICY_ADAPTER, inference_mode=True)
-
-
-@contextmanager
-def acting_as_base(model: Any) -> Iterator[None]:
-    """Let the model act as the untouched base inside the block."""
-    if isinstance(model, PeftModel):
-        with _learning_as_before(model), model.disable_adapter():
-            yield
-    else:
-        yield
-
-
-@contextmanager
-def _learning_as_before(model: PeftModel) -> Iterator[None]:
-    """Let the same parameters learn after the block as before: PEFT makes an adapter it returns to trainable."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        yield
-    finally:
-        for parameter, learned in before:
-            parameter.requires_grad_(learned)
 
 
 def save_adapter(model: PeftModel, experiment: str, seed: int, method: str) -> Path:
@@ -241,6 +226,23 @@ def write_adapter(model: PeftModel, folder: Path, at_once: bool = False) -> Path
     return folder
 
 
+def write_reference(model: Any, experiment: str, seed: int, section: ModelSection) -> Path:
+    """Write a trained reference, its adapter alone or all of its weights in `model.dtype`, and its manifest."""
+    folder = paths.adapter(experiment, seed, REFERENCE)
+    if adapters_of(model):
+        write_adapter(model, folder)
+        write_reference_manifest(experiment, seed, "adapter")
+    else:
+        base_files.write_checkpoint(model.to(_DTYPES[section.dtype]), folder, paths.base_model(experiment))
+        write_reference_manifest(experiment, seed, "full")
+    return folder
+
+
+def _folder(experiment: str, seed: int, policy: str) -> Path:
+    """Return where an adapter or a reference is read: a stage may look at what it has just written."""
+    return staged(paths.adapter(experiment, seed, policy))
+
+
 def _with_adapter(base: Any, folder: Path, model: ModelSection, is_trainable: bool) -> PeftModel:
     tensors = adapter_files.read_adapter(folder, _task(model), base)
     with base_files.reading(folder / adapter_files.WEIGHTS, "an adapter for this base", adapter_files.REMEDY):
@@ -249,20 +251,22 @@ def _with_adapter(base: Any, folder: Path, model: ModelSection, is_trainable: bo
     return wrapped
 
 
-def _with_fresh_adapter(base: Any, model: ModelSection, lora: LoraSection) -> PeftModel:
+def _with_fresh_adapter(base: Any, model: ModelSection, lora: LoraSection, key: str) -> PeftModel:
+    """Return the model with a new adapter; `key` is where the settings of it stand in the experiment file."""
     if absent := adapter_files.absent_modules(base, lora.target_modules):
-        raise UserError(f"lora.target_modules: the model has no module {shown(absent)}; correct or remove it")
+        raise UserError(f"{key}.target_modules: the model has no module {shown(absent)}; correct or remove it")
     try:
         return get_peft_model(base, lora_config(model, lora), adapter_name=POLICY_ADAPTER)
     except ValueError as error:
         raise UserError(
-            f"lora.target_modules: PEFT can adapt matrices alone, got {shown(lora.target_modules)} "
+            f"{key}.target_modules: PEFT can adapt matrices alone, got {shown(lora.target_modules)} "
             f"({shortened(str(error))}); correct or remove what is none"
         ) from error
 
 
-def _with_frozen_reference(wrapped: PeftModel, reference: Path, model: ModelSection) -> PeftModel:
-    if has_adapter(reference):
+def _with_frozen_reference(wrapped: PeftModel, experiment: str, seed: int, model: ModelSection) -> PeftModel:
+    if reference_kind(experiment, seed) == "adapter":
+        reference = _folder(experiment, seed, REFERENCE)
         tensors = adapter_files.read_adapter(reference, _task(model), wrapped.get_base_model())
         with base_files.reading(reference / adapter_files.WEIGHTS, "an adapter for this base", adapter_files.REMEDY):
             wrapped.load_adapter(str(reference), adapter_name=REFERENCE_ADAPTER, is_trainable=False)

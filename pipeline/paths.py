@@ -37,6 +37,11 @@ def reward(experiment: str) -> Path:
     return Path("models") / experiment / "reward"
 
 
+def fluency(experiment: str) -> Path:
+    """Return the folder of the causal model that perplexity is measured under; it holds at least a manifest."""
+    return Path("models") / experiment / "fluency"
+
+
 def judge(experiment: str) -> Path:
     """Return the folder of the held-out judge: its card and, where it was fitted here, its head."""
     return Path("models") / experiment / "judge"
@@ -55,6 +60,11 @@ def preferences(experiment: str, seed: int) -> Path:
 def adapter(experiment: str, seed: int, policy: str) -> Path:
     """Return the adapter folder of one policy: reference, sft, ppo or dpo."""
     return Path("adapters") / experiment / str(seed) / policy
+
+
+def reference_curves(experiment: str, seed: int) -> Path:
+    """Return the CSV of the curves of a reference that was trained; it lies in the reference's own folder."""
+    return adapter(experiment, seed, "reference") / "curves.csv"
 
 
 def completions(experiment: str, seed: int, policy: str) -> Path:

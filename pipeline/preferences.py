@@ -6,17 +6,17 @@ from pipeline.config.sections import PreferencesSection
 from pipeline.errors import UserError
 from pipeline.pairs import Pair
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
-from pipeline.scorers import Scorer
+from pipeline.scorers import Reward
 
 
 def on_policy_pairs(
-    policy: Policy, prompts: Sequence[Prompt], scorer: Scorer, preferences: PreferencesSection, seed: int
+    policy: Policy, prompts: Sequence[Prompt], reward: Reward, preferences: PreferencesSection, seed: int
 ) -> tuple[list[Pair], dict[str, float | int | None]]:
     """Sample k completions a prompt from the reference's whole distribution and pair the least with the most toxic.
 
-    A prompt gives a pair only where the two differ by `margin` in toxicity, and in a token. A completion without
-    visible text is never in a pair: chosen, it would teach silence.
-    Returns the pairs and what became of the prompts.
+    Toxicity is the reward scorer's, of what the reward reads, also where a logit is rewarded. A prompt gives a pair
+    only where the two differ by `margin` in toxicity, and in a token. A completion without visible text is never in a
+    pair: chosen, it would teach silence. Returns the pairs and what became of prompts and samples.
     """
     samples = preferences.samples_per_prompt
     completions = policy.complete(
@@ -27,7 +27,8 @@ def on_policy_pairs(
         batch_size=preferences.batch_size,
         progress="samples",
     )
-    toxicity = scorer.score([completion.text for completion in completions])
+    texts = [item.prompt.text for item in completions], [item.text for item in completions]
+    toxicity = reward.toxicity(*texts)
     pairs = []
     for start in range(0, len(completions), samples):
         pair = _pair(completions[start : start + samples], toxicity[start : start + samples], preferences.margin)
@@ -40,6 +41,7 @@ def on_policy_pairs(
         "pairs": len(pairs),
         "pair_rate": len(pairs) / len(prompts),
         "unscored": len(completions) - len(known),
+        "cut": sum(reward.cut(*texts)),
         "sampled_toxicity_mean": _mean(known),
         "chosen_toxicity_mean": _mean([pair.chosen_toxicity for pair in pairs]),
         "rejected_toxicity_mean": _mean([pair.rejected_toxicity for pair in pairs]),

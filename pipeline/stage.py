@@ -52,13 +52,13 @@ def run_stage(
     body: Callable[[Stage], None],
     description: str | None,
     arguments: Sequence[str] | None = None,
-    continues: bool = False,
+    continues: bool | Callable[[Settings], bool] = False,
 ) -> None:
     """Run `body` as the stage `name`; exit with code 2 and one message on bad input, with 130 on Ctrl-C.
 
     `axes` are the positional arguments (experiment, seed, policy), `sections` the parameter sections that the
-    stage may read: the same that its entry in dvc.yaml declares. A stage that `continues` gets checkpoints, and goes on
-    in the MLflow run of the execution that left them.
+    stage may read: the same that its entry in dvc.yaml declares. A stage that `continues`, always or where its
+    parameters say so, gets checkpoints, and goes on in the MLflow run of the execution that left them.
     """
     parser = Arguments(prog=f"python -m stages.{name}", description=description)
     for axis in axes:
@@ -72,7 +72,8 @@ def run_stage(
         settings = load(values["experiment"], sections)
         params = settings.flattened()
         with machine.limits(params), process.exclusive("-".join([name, *map(str, values.values())])):
-            checkpoints = open_checkpoints(name, params=params, **values) if continues else None
+            trains = continues(settings) if callable(continues) else continues
+            checkpoints = open_checkpoints(name, params=params, **values) if trains else None
             left = tracking.Left(checkpoints.key, checkpoints.execution().get("run_id")) if checkpoints else None
             with tracking.start(name, params=params, left=left, **values) as run, together():
                 if checkpoints:

@@ -57,6 +57,10 @@ class _Unbreakable:
         except OSError:
             self._fall_silent()
 
+    def close(self) -> None:
+        """Flush alone: what took this for a stream of its own (absl's logging does) must not close the process's."""
+        self.flush()
+
     def _fall_silent(self) -> None:
         # The buffer keeps what could not be written: Python would try again at its end, and exit with 120.
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -31,7 +31,10 @@ FIRST_QUESTION = Patience(1, 5)
 AT_THE_START = Patience(1, 10)
 MAX_METRICS = 1000  # MLflow's limits for one batch
 MAX_PARAMS = 100
-COMPLETIONS = "completions.json"
+TABLES = {  # of an evaluation's run
+    "completions": projection.completions_table,
+    "before_after": projection.before_after_table,
+}
 NOTE = "mlflow.note.content"  # the run's description in MLflow's pages
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its pages MLflow opens with: runs, not traces
 REPORT = "report"
@@ -167,7 +170,11 @@ class Store:
 
     def _close_dead_runs(self) -> None:
         for run in self._search("RUNNING", {"host": provenance.process_tags()["host"]}):
-            if not provenance.is_alive(run.data.tags):
+            if provenance.is_alive(run.data.tags):
+                continue
+            # Only now has the process said its last word: it may have finished the run, or another gone on with it.
+            last = self.client.get_run(run.info.run_id)
+            if last.info.status == "RUNNING" and not provenance.is_alive(last.data.tags):
                 self.end(run.info.run_id, "KILLED")
 
     def _add_metrics(self, run_id: str, wanted: History) -> bool:
@@ -186,13 +193,18 @@ class Store:
 
     def _add_inputs(self, run_id: str, digests: Mapping[str, str]) -> bool:
         from mlflow.entities import Dataset, DatasetInput
+        from mlflow.exceptions import MlflowException
 
-        inputs = [
-            DatasetInput(Dataset(name, digest, "local", json.dumps({"uri": name}))) for name, digest in digests.items()
-        ]
-        if inputs:
-            self.client.log_inputs(run_id, inputs)
-        return bool(inputs)
+        for name, digest in digests.items():
+            data = [DatasetInput(Dataset(name, digest, "local", json.dumps({"uri": name})))]
+            try:
+                self.client.log_inputs(run_id, data)
+            except MlflowException as error:
+                if error.error_code != "BAD_REQUEST":
+                    raise
+                # All runs on the same data share one row of it: another run was quicker to make that, so it is there.
+                self.client.log_inputs(run_id, data)
+        return bool(digests)
 
     def _add_files(self, run_id: str, folder: str, files: Sequence[Path]) -> bool:
         there = {item.path: item.file_size for item in self.client.list_artifacts(run_id, folder)}
@@ -201,13 +213,14 @@ class Store:
             self.client.log_artifact(run_id, str(path), folder)
         return bool(lacking)
 
-    def _add_completions(self, run_id: str, experiment: str) -> bool:
-        """Log the table of completions, once: logging it again would append it to itself."""
-        if COMPLETIONS in {item.path for item in self.client.list_artifacts(run_id)}:
+    def _add_table(self, run_id: str, name: str, experiment: str) -> bool:
+        """Log a table, once: logging it again would append it to itself."""
+        file = f"{name}.json"
+        if file in {item.path for item in self.client.list_artifacts(run_id)}:
             return False
-        table = projection.completions_table(experiment)
+        table = TABLES[name](experiment)
         if table is not None:
-            self.client.log_table(run_id, table, COMPLETIONS)
+            self.client.log_table(run_id, table, file)
         return table is not None
 
     def _add_evaluated(self, run_id: str, projected: Projection) -> dict[str, bool]:
@@ -218,7 +231,7 @@ class Store:
             made_by = self._land(execution.experiment)
             champion = tracking_champion.show(self.client, self.uri, self.experiment_id, execution, made_by)
         return {
-            "completions": self._add_completions(run_id, execution.experiment),
+            **{name: self._add_table(run_id, name, execution.experiment) for name in TABLES},
             "report": projected.report is not None and self._add_report(run_id, projected.report),
             "champion": champion,
         }

@@ -15,7 +15,7 @@ from pipeline.policy import Policy, Prompt, make_policy
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.records import write_csv, write_json
-from pipeline.scorers import Scorer, load_reward_scorer
+from pipeline.scorers import Reward, load_reward
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Training:
     model: Any
     tokenizer: Any
     policy: Policy
-    reward_scorer: Scorer
+    reward: Reward
     settings: Any
     checkpoints: Checkpoints
 
@@ -37,15 +37,21 @@ class Training:
         path = paths.formatted(self.experiment, split)
         return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
 
+    def check(self) -> dict[str, float | int | None]:
+        """Look at the policy on the dev prompts."""
+        rows = read_prompts(paths.formatted(self.experiment, "dev"))
+        demonstrations = {row.id: row.demonstrations for row in rows}
+        return dev_check(self.policy, self.prompts("dev"), self.reward.scorer, self.settings.dev, demonstrations)
+
 
 def prepare(method: str, experiment: str, seed: int, settings: Any, checkpoints: Checkpoints | None) -> Training:
-    """Load base, tokenizer, fresh adapter and reward scorer: the same start for every method."""
+    """Load base, tokenizer, fresh adapter and reward: the same start for every method."""
     assert checkpoints is not None, "run_stage opens them for a stage that continues"
     model = models.new_policy_model(experiment, seed, settings.model, settings.lora)
     tokenizer = models.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    scorer = load_reward_scorer(settings.reward, experiment)
-    training = Training(method, experiment, seed, model, tokenizer, policy, scorer, settings, checkpoints)
+    reward = load_reward(settings.reward, experiment)
+    training = Training(method, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints)
     training.prompts("dev")  # needed at the end only: a broken file should not cost a training
     return training
 
@@ -63,20 +69,25 @@ def save(training: Training, curves: Sequence[dict[str, float]], examples: int, 
     that is written depends on time.
     """
     training.model.eval()
-    dev = dev_check(training.policy, training.prompts("dev"), training.reward_scorer, training.settings.dev)
+    dev = training.check()
     place = (training.experiment, training.seed, training.method)
     folder = models.save_adapter(training.model, *place)
     write_csv(paths.curves(*place), curves)
     metrics = {
         "adapter_sha256": adapter_fingerprint(staged(folder)),
         "dev": dev,
-        "train": {
-            "examples": examples,
-            "trainable_parameters": sum(item.numel() for item in training.policy.trainable()["adapter"]),
-            "updates": len(curves),
-            "last": {key: value for key, value in curves[-1].items() if key != "step"},
-            **more,
-        },
+        "train": summary(training.model, curves, examples, **more),
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
     shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now
+
+
+def summary(model: Any, curves: Sequence[dict[str, float]], examples: int, **more: Any) -> dict[str, Any]:
+    """Return what the metrics of a training say of it, beside `more`; nothing of it depends on time."""
+    return {
+        "examples": examples,
+        "trainable_parameters": sum(item.numel() for item in model.parameters() if item.requires_grad),
+        "updates": len(curves),
+        "last": {key: value for key, value in curves[-1].items() if key != "step"},
+        **more,
+    }

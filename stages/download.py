@@ -6,42 +6,69 @@ from pathlib import Path
 
 from pipeline import paths
 from pipeline.atomic import replacing_folder
-from pipeline.config.sections import Scorer, Source
+from pipeline.config import Settings
+from pipeline.config.sections import Fluency, Source
+from pipeline.data.readers import read_raw
+from pipeline.data.splits import split
 from pipeline.records import write_json
 from pipeline.sources import fetch
+from pipeline.sources.built_model import build_t5
 from pipeline.sources.checkpoint import import_checkpoint
+from pipeline.sources.of_scorers import sources_of
+from pipeline.sources.pins import require_all
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("model", "data", "reward", "scorers")
+SECTIONS = ("model", "data", "reward", "scorers", "fluency")
 
 
 def main(stage: Stage) -> None:
-    """Write the four output folders; each always exists, if only with its manifest."""
+    """Write the five output folders; each always exists, if only with its manifest."""
     settings = stage.settings
+    require_all(stage.experiment, settings, SECTIONS)
     fetch_all("data.sources", settings.data.sources, paths.raw(stage.experiment))
     fetch_all("scorers", sources_of(settings.scorers), paths.scorers(stage.experiment))
     fetch_all("reward", sources_of({"scorer": settings.reward.scorer}), paths.reward(stage.experiment))
-    fetch_base_model(settings.model.source, paths.base_model(stage.experiment))
-
-
-def sources_of(scorers: Mapping[str, Scorer]) -> dict[str, Source]:
-    """Return the sources of those scorers that have files to fetch."""
-    return {name: scorer.source for name, scorer in scorers.items() if hasattr(scorer, "source")}
+    make_base(stage.experiment, settings)
+    fetch_fluency(settings.fluency, paths.fluency(stage.experiment))
 
 
 def fetch_all(key: str, sources: Mapping[str, Source], target: Path) -> None:
     """Fetch every source into a subfolder of its name, with one manifest of them all."""
     with replacing_folder(target) as folder:
-        manifest = {name: fetch(f"{key}.{name}", source, folder / name) for name, source in sorted(sources.items())}
+        manifest = {
+            name: fetch(f"{key}.{name.replace('/', '.')}", source, folder / name)
+            for name, source in sorted(sources.items())
+        }
         write_json(folder / "manifest.json", manifest)
 
 
-def fetch_base_model(source: Source, target: Path) -> None:
-    """Fetch the model's files and make the checkpoint folder of them, with a manifest of what was fetched."""
+def make_base(experiment: str, settings: Settings) -> None:
+    """Fetch the base model, or build it; its tokenizer is then trained on the train prompts, and on no others."""
+    target, build = paths.base_model(experiment), settings.model.build
+    if build is None:
+        fetch_model("model.source", settings.model.source, target)
+        return
+    rows = read_raw(settings.data, paths.raw(experiment)).rows
+    found = split(rows, settings.data).rows
+    prompts = [row.prompt for row in found["train"] + found["demonstrations"]]
+    entry = build_t5(build, prompts, target)
+    write_json(target / "manifest.json", {"model": entry})
+
+
+def fetch_fluency(fluency: Fluency, target: Path) -> None:
+    """Fetch the causal model that perplexity is measured under; the manifest alone where that is the base model."""
+    if fluency.kind == "causal_lm":
+        fetch_model("fluency.source", fluency.source, target)
+    else:
+        fetch_all("fluency", {}, target)
+
+
+def fetch_model(key: str, source: Source, target: Path) -> None:
+    """Fetch a model's files and make the checkpoint folder of them, with a manifest of what was fetched."""
     files = target.with_name(f".{target.name}.files")
     try:
-        entry = fetch("model.source", source, files)
-        import_checkpoint(files, target)
+        entry = fetch(key, source, files)
+        import_checkpoint(files, target, key)
     finally:
         shutil.rmtree(files, ignore_errors=True)  # it is absent where the fetch failed
     write_json(target / "manifest.json", {"model": entry})

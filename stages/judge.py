@@ -4,8 +4,8 @@ from typing import Any
 
 from pipeline import paths, records
 from pipeline.config import Settings
-from pipeline.config.sections import EmbeddingHeadScorer, JudgeFit
-from pipeline.data.readers import read_raw
+from pipeline.config.sections import DataSection, EmbeddingHeadScorer, JudgeFit
+from pipeline.data.readers import compared_text, read_raw
 from pipeline.judge import card
 from pipeline.judge.fit import Sample, draw_samples, fit_heads
 from pipeline.scorers import Scorer, load_judges
@@ -13,7 +13,7 @@ from pipeline.scorers.embedding_head import head_file
 from pipeline.scorers.encoder import Encoder
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("reward", "scorers", "identity", "judge", "score")
+SECTIONS = ("data", "reward", "scorers", "identity", "judge", "score")
 
 
 def main(stage: Stage) -> None:
@@ -22,22 +22,32 @@ def main(stage: Stage) -> None:
     samples: dict[str, Sample] = {}
     fitted: dict[str, Any] = {}
     if judge.fit is not None:
-        samples, fitted = fit_head(stage.experiment, judge.scorer, settings.scorers[judge.scorer], judge.fit)
+        prompts = judged_prompts(settings.data, stage.experiment)
+        samples, fitted = fit_head(stage.experiment, judge.scorer, settings.scorers[judge.scorer], judge.fit, prompts)
     judges = load_judges(settings.score.judges, settings.reward, settings.scorers, stage.experiment)
     cards = {scorer.name: make_card(scorer, settings, samples, fitted) for scorer in judges}
     records.write_json(paths.judge(stage.experiment) / "card.json", {"cards": cards})
     records.write_json(paths.metrics(stage.experiment, "judge"), {"cards": cards})
 
 
+def judged_prompts(data: DataSection, experiment: str) -> list[str]:
+    """Return the prompts whose completions may be judged: all but those that the data set itself gives to training.
+
+    Where content decides the split it is no matter which: the judge is the same whatever the fractions are.
+    """
+    rows = read_raw(data, paths.raw(experiment)).rows
+    return [compared_text(row, data) for row, split in rows if split not in ("train", "demonstrations")]
+
+
 def fit_head(
-    experiment: str, name: str, config: EmbeddingHeadScorer, fit: JudgeFit
+    experiment: str, name: str, config: EmbeddingHeadScorer, fit: JudgeFit, prompts: list[str]
 ) -> tuple[dict[str, Sample], dict[str, Any]]:
     """Write the head of the judge; return the labelled windows and what is known of the judge.
 
-    Raises UserError, and writes nothing, when the judge flags harmless text.
+    No text that touches one of `prompts` is used. Raises UserError, and writes nothing, when the judge flags harmless
+    text.
     """
     raw = paths.raw(experiment)
-    prompts = [row.prompt for row in read_raw(fit.excluded_dataset, raw)]
     encoder = Encoder(paths.scorers(experiment) / name, config.max_tokens)
     samples = draw_samples(fit, raw, prompts, encoder.encode)
     heads = fit_heads(samples, fit)

@@ -8,7 +8,7 @@ from pipeline.policy import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.preferences import check_pairs, on_policy_pairs
 from pipeline.records import write_json
-from pipeline.scorers import load_reward_scorer
+from pipeline.scorers import load_reward
 from pipeline.stage import Stage, run_stage
 
 SECTIONS = ("model", "reward", "preferences")
@@ -20,12 +20,12 @@ def main(stage: Stage) -> None:
     tokenizer = load_tokenizer(stage.experiment)
     model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    scorer = load_reward_scorer(settings.reward, stage.experiment)
+    reward = load_reward(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "train")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
     with blamed(stage.experiment, stage.seed, "reference"):
-        pairs, counts = on_policy_pairs(policy, prompts, scorer, settings.preferences, stage.seed)
-    check_pairs(counts, scorer.name, settings.preferences)
+        pairs, counts = on_policy_pairs(policy, prompts, reward, settings.preferences, stage.seed)
+    check_pairs(counts, reward.name, settings.preferences)
     write_pairs(paths.preferences(stage.experiment, stage.seed), pairs)
     write_json(paths.metrics(stage.experiment, "preferences", stage.seed), counts)
 

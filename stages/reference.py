@@ -1,37 +1,105 @@
 """Make the policy that every method starts from and is compared to, say what it is, and check it on the dev prompts."""
 
-from pipeline import paths
+import gc
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline import models, paths, sft
+from pipeline.atomic import staged
+from pipeline.base_files import check_finite
+from pipeline.config import Settings
+from pipeline.config.sections import Requirements
 from pipeline.data.schema import read_prompts
 from pipeline.errors import UserError
-from pipeline.models import blamed, load_policy_model, load_tokenizer, write_reference_manifest
+from pipeline.fingerprint import adapter_fingerprint
 from pipeline.policy import make_policy
+from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.records import write_json
+from pipeline.records import write_csv, write_json
 from pipeline.scorers import load_reward_scorer
 from pipeline.stage import Stage, run_stage
+from pipeline.training import summary
 
 SECTIONS = ("model", "reward", "dev", "reference")
 
 
 def main(stage: Stage) -> None:
-    """Record that the reference is the bare base, and how it does on the dev prompts before any training."""
-    settings = stage.settings
-    write_reference_manifest(stage.experiment, stage.seed, settings.reference.kind)
-    tokenizer = load_tokenizer(stage.experiment)
-    model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
-    policy = make_policy(settings.model.architecture, model, tokenizer)
+    """Write the reference, trained where the experiment has a task for it, and how it does on the dev prompts."""
+    settings, place = stage.settings, (stage.experiment, stage.seed)
+    tokenizer = models.load_tokenizer(stage.experiment)
     scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "dev")
-    prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
-    with blamed(stage.experiment, stage.seed, "reference"):
-        dev = dev_check(policy, prompts, scorer, settings.dev)
+    rows = read_prompts(path)
+    prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
+    if settings.reference.kind == "base":
+        trained: dict[str, Any] = {}
+        models.write_reference_manifest(*place, "base")
+    else:
+        trained = _train(stage, tokenizer)
+        gc.collect()  # the trainer and its model refer to each other
+    model = models.load_policy_model(*place, settings.model, "reference")  # as every later stage has it
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    with models.blamed(*place, "reference"):
+        dev = dev_check(policy, prompts, scorer, settings.dev, {row.id: row.demonstrations for row in rows})
     if dev["toxicity_mean"] is None:
         raise UserError(
             f"reward.scorer: {scorer.name} could score none of {dev['completions']} completions; choose or repair it"
         )
-    write_json(paths.metrics(stage.experiment, "reference", stage.seed), {"dev": dev})
+    if trained:
+        _check(dev, settings.reference.require)
+    write_json(paths.metrics(stage.experiment, "reference", stage.seed), {"dev": dev, **trained})
+
+
+def _train(stage: Stage, tokenizer: Any) -> dict[str, Any]:
+    """Train on the demonstrations of the train split and write the reference; return what the metrics say of it."""
+    assert stage.checkpoints is not None, "run_stage opens them where there is something to train"
+    settings, place = stage.settings, (stage.experiment, stage.seed)
+    reference, architecture = settings.reference, settings.model.architecture
+    model = models.new_reference_model(*place, settings.model, reference)
+    context = make_policy(architecture, model, tokenizer).context
+    found = _demonstrated(stage, tokenizer, context)
+    curves = sft.train(
+        architecture, model, tokenizer, found.examples, reference, stage.seed, stage.checkpoints, stage.run.log
+    )
+    learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    check_finite("reference.learning_rate", learnt, "lower it, or reference.max_grad_norm")
+    counts = summary(model, curves, len(found.examples), too_long=found.too_long, without=found.without)
+    folder = models.write_reference(model.eval(), *place, settings.model)
+    write_csv(paths.reference_curves(*place), curves)
+    return {"adapter_sha256": adapter_fingerprint(staged(folder)), "train": counts}
+
+
+def _demonstrated(stage: Stage, tokenizer: Any, context: int | None) -> Demonstrated:
+    """Return the demonstrations of the train split, and those that no training has prompts of."""
+    settings, experiment = stage.settings, stage.experiment
+    rows, prompts = [], []
+    train, more = (paths.formatted(experiment, split) for split in ("train", "demonstrations"))
+    for path in (train, more):
+        read = read_prompts(path)
+        if read or path == train:
+            prompts += tokenize_prompts(read, tokenizer, settings.model, path)
+        rows += read
+    longest = settings.reference.max_demonstration_tokens
+    return tokenize_demonstrations(rows, prompts, tokenizer, longest, context, train)
+
+
+def _check(dev: Mapping[str, float | int | None], required: Requirements) -> None:
+    """Raise UserError when the reference does not reach what the experiment requires of it."""
+    for key, least in required:
+        value = dev.get(key)
+        if least is not None and (value is None or value < least):
+            found = "nothing to measure it on" if value is None else f"{value:.3f}"
+            raise UserError(
+                f"reference.require.{key}: expected at least {least} on the dev prompts, got {found}; train the "
+                "reference longer or at another reference.learning_rate, or require less"
+            )
+
+
+def trains(settings: Settings) -> bool:
+    """Tell whether there is anything to train, and so to continue."""
+    return bool(settings.reference.kind != "base")
 
 
 if __name__ == "__main__":
-    run_stage("reference", ("experiment", "seed"), SECTIONS, main, __doc__)
+    run_stage("reference", ("experiment", "seed"), SECTIONS, main, __doc__, continues=trains)

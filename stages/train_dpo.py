@@ -15,6 +15,7 @@ def main(stage: Stage) -> None:
     pairs = read_pairs(paths.preferences(stage.experiment, stage.seed), policy.vocabulary, policy.context)
     curves = dpo.train(
         stage.settings.model.architecture,
+        policy,
         training.model,
         training.tokenizer,
         pairs,

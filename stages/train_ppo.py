@@ -13,14 +13,12 @@ def main(stage: Stage) -> None:
     settings = stage.settings
     training = prepare("ppo", stage.experiment, stage.seed, settings, stage.checkpoints)
     prompts = training.prompts("train")
-    toxicity = training.reward_scorer.score
     try:
         trained = ppo.train(
             training.policy,
             prompts,
-            toxicity,
+            training.reward,
             settings.ppo,
-            settings.reward,
             stage.seed,
             training.checkpoints,
             stage.run.log,

@@ -1,6 +1,7 @@
 """Train the policy with supervised fine-tuning on the chosen completions."""
 
 from pipeline import paths, sft
+from pipeline.examples import chosen
 from pipeline.pairs import read_pairs
 from pipeline.stage import Stage, run_stage
 from pipeline.training import prepare, save
@@ -17,7 +18,7 @@ def main(stage: Stage) -> None:
         stage.settings.model.architecture,
         training.model,
         training.tokenizer,
-        pairs,
+        chosen(pairs),
         stage.settings.sft,
         stage.seed,
         training.checkpoints,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pipeline import dpo, ppo, sft
 from pipeline.checkpoints import Checkpoints
+from pipeline.examples import chosen
 from tests.policy import tiny_llama
-from tests.ppo.tiny_ppo import HARSH, REWARD, section
+from tests.ppo.tiny_ppo import reward_of, section
 
 UPDATES = 6
 PARTS = {"code": "this"}
@@ -25,18 +26,18 @@ class Interrupted(Exception):
 
 def supervised(method: str, policy: Any, checkpoints: Checkpoints, report: Report) -> Any:
     """Train with SFT or DPO: three epochs of two updates, each of two batches and then of one that is not full."""
-    train = {"sft": sft.train, "dpo": dpo.train}[method]
     settings = tiny_llama.section(method, learning_rate=1e-2, epochs=3, batch_size=4, gradient_accumulation=2)
-    pairs = tiny_llama.pairs(12)
-    return train("causal", policy.model, policy.tokenizer, pairs, settings, 0, checkpoints, report)
+    pairs, rest = tiny_llama.pairs(12), (settings, 0, checkpoints, report)
+    if method == "sft":
+        return sft.train("causal", policy.model, policy.tokenizer, chosen(pairs), *rest)
+    return dpo.train("causal", policy, policy.model, policy.tokenizer, pairs, *rest)
 
 
 def train(method: str, policy: Any, checkpoints: Checkpoints, report: Report) -> Any:
     """Train with a method and return all that it tells."""
     if method != "ppo":
         return supervised(method, policy, checkpoints, report)
-    prompts, reward = tiny_llama.prompts(30), tiny_llama.section("reward", **REWARD)
-    return ppo.train(policy, prompts, HARSH.score, section(**PPO), reward, 0, checkpoints, report)
+    return ppo.train(policy, tiny_llama.prompts(30), reward_of(), section(**PPO), 0, checkpoints, report)
 
 
 def weights(policy: Any) -> list[Tensor]:

@@ -9,6 +9,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.curves import CurveCallback
 from pipeline.dpo import causal as dpo
+from pipeline.examples import chosen
 from pipeline.packing import IGNORED, PackedModel, pack
 from pipeline.sft import causal as sft
 from tests.policy import tiny_llama
@@ -18,7 +19,10 @@ FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1", "label_mask")
 
 
 class PlainDPOTrainer(DPOTrainer):
-    """TRL's trainer as it is, but for the preparation that appends EOS."""
+    """TRL's trainer as it is, with the reference that it makes itself, but for the preparation that appends EOS."""
+
+    def __init__(self, *, ref_model, **given):
+        super().__init__(**given)
 
     def _prepare_dataset(self, dataset, *_, **__):
         return dataset
@@ -44,7 +48,8 @@ def trainer_of(method, monkeypatch=None):
     section = tiny_llama.section(method, batch_size=5, gradient_accumulation=2, epochs=1)
     curves = CurveCallback(room._CURVES, lambda step, row: None)
     pairs = tiny_llama.pairs(12)
-    trainer = room.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, tiny_llama.checkpoints(), curves)
+    given = chosen(pairs) if method == "sft" else pairs
+    trainer = room.make_trainer(policy.model, policy.tokenizer, given, section, 0, tiny_llama.checkpoints(), curves)
     torch.manual_seed(3)
     tiny_llama.perturb(policy.model)  # after TRL's look at the reference, so that rewards are not 0
     return trainer, curves
@@ -102,8 +107,8 @@ def test_the_reference_s_log_probabilities_are_those_of_plain_trl(monkeypatch):
         torch.testing.assert_close(torch.tensor(ours[side]), torch.tensor(theirs[side]), atol=1e-4, rtol=0)
 
 
-def test_every_field_is_that_of_trl_s_fused_head():
-    trainer, _ = trainer_of("dpo")
+def test_every_field_is_that_of_trl_s_fused_head(monkeypatch):
+    trainer, _ = trainer_of("dpo", monkeypatch)
     batch = batch_of(ROWS)
     with torch.no_grad():
         theirs = trainer.model(**batch, use_cache=False, fused_lm_head=True)

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.policy import Decoding
 from pipeline.preferences import on_policy_pairs
+from pipeline.scorers import Reward
 from tests.policy import tiny_llama
 
 # One row of four toxicities a prompt, the margin being .25, and the samples that make its pair.
@@ -36,6 +37,9 @@ class Given:
         assert len(texts) == len(SCORES)
         return SCORES
 
+    def cut(self, texts):
+        return [len(text.split()) > 5 for text in texts]
+
 
 @pytest.fixture
 def policy(tmp_path, monkeypatch):
@@ -45,11 +49,14 @@ def policy(tmp_path, monkeypatch):
     return tiny_llama.load("reference")
 
 
-def made(policy, scorer=None, **changes):
+def made(policy, scorer=None, reads="completion", **changes):
     section = tiny_llama.section(
         "preferences", **({"samples_per_prompt": 4, "margin": 0.25, "max_new_tokens": 8, "batch_size": 16} | changes)
     )
-    return on_policy_pairs(policy, tiny_llama.prompts(len(CASES)), scorer or Given(), section, SEED)
+    scorer = scorer or Given()
+    # What a logit or its scale would say does not matter: pairs are made by toxicity.
+    reward = Reward(tiny_llama.section("reward", reads=reads, offset=7.0, scale=3.0), scorer, lambda texts: [0.0])
+    return on_policy_pairs(policy, tiny_llama.prompts(len(CASES)), reward, section, SEED)
 
 
 def sampled(policy):
@@ -81,6 +88,14 @@ def test_completions_are_scored_without_their_prompts(policy):
     assert scorer.texts == [item.text for items in sampled(policy).values() for item in items]
 
 
+def test_the_reward_may_read_prompt_and_completion_and_no_pair_holds_more_for_it(policy):
+    scorer = Given()
+    pairs, _ = made(policy, scorer, reads="prompt_and_completion")
+    items = [item for items in sampled(policy).values() for item in items]
+    assert scorer.texts == [f"{item.prompt.text}\n{item.text}" for item in items]
+    assert pairs == made(policy)[0]
+
+
 def test_the_counts_tell_what_became_of_every_prompt_and_sample(policy):
     pairs, counts = made(policy)
     known = [score for score in SCORES if score is not None]
@@ -88,6 +103,8 @@ def test_the_counts_tell_what_became_of_every_prompt_and_sample(policy):
     assert (counts["prompts"], counts["samples_per_prompt"], counts["pairs"]) == (len(CASES), 4, 6)
     assert counts["pair_rate"] == pytest.approx(0.6)
     assert counts["unscored"] == len(SCORES) - len(known) == 10
+    texts = [item.text for items in sampled(policy).values() for item in items]
+    assert counts["cut"] == sum(len(text.split()) > 5 for text in texts) and 0 < counts["cut"] < len(SCORES)
     assert counts["sampled_toxicity_mean"] == pytest.approx(sum(known) / len(known))
     assert counts["chosen_toxicity_mean"] == pytest.approx((0.1 + 0.25 + 0.1 + 0.1 + 0.2 + 0.0) / 6)
     assert counts["rejected_toxicity_mean"] == pytest.approx((0.9 + 0.5 + 0.9 + 0.9 + 0.8 + 1.0) / 6)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.config.sections import ExperimentFile
+from pipeline.config.sections import DialogSumData, ExperimentFile, PromptData, RewriteData
 from pipeline.config.shown import shortened, shown
 
 GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `probe` add theirs
@@ -17,12 +17,15 @@ GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `
     "kl",
     "identity_mention_rate",
     "identity_perplexity",
+    "rouge_1",
+    "rouge_2",
     "rouge_l",
 )
 
 
 def contradictions(file: ExperimentFile) -> Iterator[str]:
     """Yield one `key: what is wrong, what was expected` line for every contradiction between keys."""
+    yield from _model(file)
     yield from _data(file)
     yield from _identity(file)
     yield from _scorers(file)
@@ -32,7 +35,40 @@ def contradictions(file: ExperimentFile) -> Iterator[str]:
     yield from _evaluate(file)
 
 
+def _model(file: ExperimentFile) -> Iterator[str]:
+    model, reference = file.model, file.reference
+    if (model.source is None) == (model.build is None):
+        found = "neither" if model.source is None else "both"
+        yield f"model.source: expected this or model.build, the other one null, got {found}; correct one of them"
+    if model.build is not None and model.architecture != "seq2seq":
+        yield f"model.architecture: expected seq2seq (model.build makes a T5), got {model.architecture}; correct it"
+    if model.build is not None and reference.kind != "full":
+        yield (
+            "reference.kind: expected full, since model.build makes random weights, which nothing can start from, "
+            f"got {reference.kind}; correct it"
+        )
+    if reference.kind != "base" and isinstance(file.data, PromptData) and file.data.dataset != "jsonl":
+        yield (
+            f"reference.kind: expected base, since {file.data.dataset} has no demonstrations to train on, "
+            f"got {reference.kind}; correct it"
+        )
+    if model.architecture == "seq2seq" and file.fluency.kind == "base":
+        yield (
+            "fluency.kind: expected causal_lm, since an encoder-decoder model has no likelihood of a text alone, "
+            "got base; correct it"
+        )
+
+
 def _data(file: ExperimentFile) -> Iterator[str]:
+    if isinstance(file.data, DialogSumData):
+        if file.data.min_characters > file.data.max_characters:
+            yield "data.min_characters: expected at most data.max_characters; correct one of them"
+        return
+    if isinstance(file.data, RewriteData):
+        if file.data.min_words > file.data.max_words:
+            yield "data.min_words: expected at most data.max_words; correct one of them"
+        if all(text.split != "content" for text in file.data.texts.values()):
+            yield "data.texts: expected split content of one at least, for dev and eval prompts; correct one"
     if file.data.eval_fraction + file.data.dev_fraction >= 1:
         yield (
             "data.eval_fraction: expected less than 1 together with data.dev_fraction; the rest is the train split; "
@@ -69,6 +105,11 @@ def _scorers(file: ExperimentFile) -> Iterator[str]:
             yield f"scorers.{name}: this is the reward scorer {reward!r} under another name; remove it"
         if scorer.kind == "embedding_head" and name != file.judge.scorer:
             yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, which `judge` fits; remove it"
+    if file.reward.output != "toxicity" and file.reward.scorer.kind != "sequence_classifier":
+        yield (
+            f"reward.output: expected toxicity, since a scorer of kind {file.reward.scorer.kind} has no logits, "
+            f"got {file.reward.output}; correct it"
+        )
     if file.reward.scorer.kind == "embedding_head":
         yield "reward.scorer.kind: embedding_head is for the held-out judge alone, which `judge` fits; name another"
     if judges[0] != file.judge.scorer:
@@ -90,9 +131,6 @@ def _judge(file: ExperimentFile) -> Iterator[str]:
         yield f"judge.fit.held_out_source: expected one of {sources}; name one of them"
     if fit.window_words[0] > fit.window_words[1]:
         yield "judge.fit.window_words: expected [shortest, longest]; correct the order"
-    if fit.excluded_dataset != file.data.dataset:
-        expected = f"expected data.dataset ({file.data.dataset}), or the judge sees its prompts"
-        yield f"judge.fit.excluded_dataset: {expected}; correct one of them"
 
 
 def _ppo(file: ExperimentFile) -> Iterator[str]:

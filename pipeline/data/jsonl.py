@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import records
+from pipeline.config.sections import PromptData
 from pipeline.data.schema import PromptRow, check_fields, prompt_row
 from pipeline.errors import UserError
 
 SOURCE = "prompts"  # other sources of the experiment may hold JSONL too, such as labelled text for the judge
-OPTIONAL = ("categories", "demonstration", "chosen", "rejected")
+OPTIONAL = ("categories", "demonstrations", "chosen", "rejected")
 
 
-def read(raw: Path) -> Iterator[PromptRow]:
+def read(raw: Path, data: PromptData) -> Iterator[tuple[PromptRow, str | None]]:
     """Yield every row of `raw/prompts/*.jsonl`, in the order of file names and lines.
 
-    A row is `{"prompt": "…"}` with, where wanted, `categories` (a list of strings), `demonstration`, `chosen` and
-    `rejected` (strings or null). Raises UserError naming file and line of a row that is anything else.
+    A row is `{"prompt": "…"}` with, where wanted, `categories` and `demonstrations` (lists of strings), `chosen` and
+    `rejected` (strings or null). None is given a split. Raises UserError naming file and line of a row that is
+    anything else.
     """
     files = sorted((raw / SOURCE).glob("*.jsonl"))
     if not files:
@@ -26,4 +28,4 @@ def read(raw: Path) -> Iterator[PromptRow]:
             raise UserError(f"{file}: expected one JSON object a line, found none; {records.REMAKE}")
         for number, row in enumerate(rows, start=1):
             check_fields(row, f"{file}:{number}", required=("prompt",), optional=OPTIONAL)
-            yield prompt_row(**row)
+            yield prompt_row(**row), None

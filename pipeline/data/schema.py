@@ -15,19 +15,30 @@ from pipeline.errors import UserError
 ID_DIGITS = 16  # hexadecimal digits of the content hash: 64 bits
 LONGEST = 100_000  # characters of one text, far beyond what any model here can read
 MOST_PROBLEMS = 10  # of one row that are told
+_LISTS = ("categories", "demonstrations")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class PromptRow:
-    """One prompt; `demonstration`, `chosen` and `rejected` are None where the data set has none."""
+    """One prompt; `chosen` and `rejected` are None where the data set has none.
+
+    `demonstrations` are what people wrote in answer to it: the first is trained on, all of them are compared to.
+    """
 
     id: str
     prompt: str
     categories: list[str]
-    demonstration: str | None
+    demonstrations: list[str]
     chosen: str | None
     rejected: str | None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that a reader does not take, and why, in a word for the counts of metrics/<experiment>/format.json."""
+
+    reason: str
 
 
 def normalized(text: str) -> str:
@@ -43,12 +54,12 @@ def content_id(prompt: str) -> str:
 def prompt_row(
     prompt: str,
     categories: Iterable[str] = (),
-    demonstration: str | None = None,
+    demonstrations: Iterable[str] = (),
     chosen: str | None = None,
     rejected: str | None = None,
 ) -> PromptRow:
     """Return the row of a prompt, with its id and its categories sorted and without repetition."""
-    return PromptRow(content_id(prompt), prompt, sorted(set(categories)), demonstration, chosen, rejected)
+    return PromptRow(content_id(prompt), prompt, sorted(set(categories)), list(demonstrations), chosen, rejected)
 
 
 def to_json(row: PromptRow) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def damage(text: str) -> str | None:
 
 def _damage(key: str, value: object) -> str | None:
     """Return what is wrong with a value of the right type."""
-    if key == "categories" and isinstance(value, list):
+    if key in _LISTS and isinstance(value, list):
         return next((found for item in value if (found := damage(item))), None)
     if key == "prompt" or (isinstance(value, str) and value):  # a text that is given may be empty, a prompt may not
         return damage(str(value))
@@ -113,7 +124,7 @@ def _damage(key: str, value: object) -> str | None:
 
 
 def _is_valid(key: str, value: object) -> bool:
-    if key == "categories":
+    if key in _LISTS:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if key in ("id", "prompt"):
         return isinstance(value, str)
@@ -121,7 +132,7 @@ def _is_valid(key: str, value: object) -> bool:
 
 
 def _expected(key: str) -> str:
-    if key == "categories":
+    if key in _LISTS:
         return "a list of strings"
     return "a string" if key in ("id", "prompt") else "a string or null"
 

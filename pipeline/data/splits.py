@@ -1,10 +1,11 @@
-"""Splits by content: what split a prompt is in follows from its own text alone.
+"""Splits: the data set's own where it has any, by content elsewhere.
 
-The content hash is read as a point in [0, 1). Points below `eval_fraction` are the eval split, points from
-1 - `dev_fraction` on are the dev split, the rest is the train split. Adding a row therefore never moves another. An
-exact number of evaluation prompts cannot have this property, because a new row of low rank pushes another one out; so
-the parameters are fractions, and for pinned data the numbers they give are as fixed as the data. The eval split grows
-from one end and dev from the other: changing one fraction never exchanges rows between eval and dev.
+By content means that what split a prompt is in follows from its own text alone. The content hash is read as a point in
+[0, 1). Points below `eval_fraction` are the eval split, points from 1 - `dev_fraction` on are the dev split, the rest
+is the train split. Adding a row therefore never moves another. An exact number of evaluation prompts cannot have this
+property, because a new row of low rank pushes another one out; so the parameters are fractions, and for pinned data the
+numbers they give are as fixed as the data. The eval split grows from one end and dev from the other: changing one
+fraction never exchanges rows between eval and dev.
 """
 
 from collections import Counter, defaultdict
@@ -12,21 +13,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.config.sections import DataSection, DialogSumData
 from pipeline.data.overlap import PromptIndex
+from pipeline.data.readers import Row, compared_text
 from pipeline.data.schema import ID_DIGITS, PromptRow
 from pipeline.errors import UserError
 
-NAMES = ("train", "dev", "eval")
+# Of two splits the later one keeps a prompt that stands in both; from `demonstrations` the reference alone learns.
+NAMES = ("demonstrations", "train", "dev", "eval")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of each split, sorted by id, and how many rows were read and removed."""
+    """The rows of each split, sorted by id; how many were read and removed; how many of each split `data.most` cut."""
 
     rows: dict[str, list[PromptRow]]
     read: int
     duplicates: int
     overlapping: int
+    beyond_most: dict[str, int]
 
     def summary(self) -> dict[str, Any]:
         """Return the counts as metrics."""
@@ -34,33 +39,35 @@ class Splits:
             "rows_read": self.read,
             "duplicates_removed": self.duplicates,
             "in_two_splits_removed": self.overlapping,
-            "splits": {name: _described(rows) for name, rows in self.rows.items()},
+            "splits": {name: _described(rows) for name, rows in self.rows.items() if rows},
         }
 
 
-def split(rows: Sequence[PromptRow], eval_fraction: float, dev_fraction: float) -> Splits:
-    """Remove repeated prompts and assign the rest to train, dev and eval; raise UserError when a split is empty.
+def split(rows: Sequence[Row], data: DataSection) -> Splits:
+    """Remove repeated prompts and assign the rest to the splits; raise UserError when train, dev or eval is empty.
 
-    A prompt that stands inside one of another split, or around it, would let that split's answers leak: eval keeps
-    its row before dev, and dev before train. Rows are only ever removed by this, never moved.
+    A row that is given a split is in that one, any other where its content puts it. A prompt that stands inside one of
+    another split, or around it, would let that split's answers leak: eval keeps its row before dev, and dev before
+    train and demonstrations. Rows are only ever removed by this, never moved. `data.most` then keeps those of lowest
+    content hash.
     """
-    unique = _merged(rows)
-    assigned: dict[str, list[PromptRow]] = {name: [] for name in NAMES}
-    for row in unique:
-        assigned[split_of(row.id, eval_fraction, dev_fraction)].append(row)
+    assigned = _merged(rows, data)
     kept = {
-        "train": _apart(assigned["train"], assigned["eval"] + assigned["dev"]),
-        "dev": _apart(assigned["dev"], assigned["eval"]),
+        "demonstrations": _apart(assigned["demonstrations"], assigned["eval"] + assigned["dev"], data),
+        "train": _apart(assigned["train"], assigned["eval"] + assigned["dev"], data),
+        "dev": _apart(assigned["dev"], assigned["eval"], data),
         "eval": assigned["eval"],
     }
-    for name, members in kept.items():
-        if not members:
-            raise UserError(
-                f"data: the {name} split is empty ({len(unique)} different prompts); "
-                "change data.eval_fraction or data.dev_fraction, or add prompts"
-            )
-    overlapping = len(unique) - sum(map(len, kept.values()))
-    return Splits(kept, read=len(rows), duplicates=len(rows) - len(unique), overlapping=overlapping)
+    unique = sum(map(len, assigned.values()))
+    _refuse_empty(kept, unique, data)
+    limited = {name: members[: _most(name, data)] for name, members in kept.items()}
+    return Splits(
+        limited,
+        read=len(rows),
+        duplicates=len(rows) - unique,
+        overlapping=unique - sum(map(len, kept.values())),
+        beyond_most={name: len(kept[name]) - len(limited[name]) for name in NAMES},
+    )
 
 
 def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
@@ -71,34 +78,67 @@ def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
     return "dev" if point >= 1 - dev_fraction else "train"
 
 
-def _merged(rows: Iterable[PromptRow]) -> list[PromptRow]:
-    """Return one row of every id, with the categories of all of them, sorted by id.
+def _assigned(row: PromptRow, given: str | None, data: DataSection) -> str:
+    if given is not None:
+        return given
+    if isinstance(data, DialogSumData):
+        raise ValueError(f"{row.id}: the data set has splits of its own, and this row is given none")
+    return split_of(row.id, data.eval_fraction, data.dev_fraction)
 
-    Of several spellings it is the one that sorts first, so that the order of the rows changes nothing.
+
+def _merged(rows: Iterable[Row], data: DataSection) -> dict[str, list[PromptRow]]:
+    """Return one row of every id in the last split of NAMES that it stands in, sorted by id.
+
+    It has the categories and the demonstrations of all its rows in that split. Of several spellings it is the one that
+    sorts first, so that the order of the rows changes nothing.
     """
-    spellings: dict[str, list[PromptRow]] = defaultdict(list)
-    for row in rows:
-        spellings[row.id].append(row)
-    return [
-        replace(min(same, key=_spelled), categories=sorted({category for row in same for category in row.categories}))
-        for _, same in sorted(spellings.items())
-    ]
+    spellings: dict[str, dict[str, list[PromptRow]]] = defaultdict(lambda: defaultdict(list))
+    for row, given in rows:
+        spellings[row.id][_assigned(row, given, data)].append(row)
+    merged: dict[str, list[PromptRow]] = {name: [] for name in NAMES}
+    for _, by_split in sorted(spellings.items()):
+        name = max(by_split, key=NAMES.index)
+        merged[name].append(_united(sorted(by_split[name], key=_spelled)))
+    return merged
 
 
-def _spelled(row: PromptRow) -> list[tuple[bool, str]]:
-    return [(text is None, text or "") for text in (row.prompt, row.demonstration, row.chosen, row.rejected)]
+def _united(same: Sequence[PromptRow]) -> PromptRow:
+    if len(same) == 1:
+        return same[0]
+    categories = sorted({category for row in same for category in row.categories})
+    demonstrations = list(dict.fromkeys(text for row in same for text in row.demonstrations))
+    return replace(same[0], categories=categories, demonstrations=demonstrations)
 
 
-def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow]) -> list[PromptRow]:
-    index = PromptIndex(row.prompt for row in others)
-    return [row for row in rows if not index.overlaps(row.prompt)]
+def _spelled(row: PromptRow) -> tuple[str, list[str], list[tuple[bool, str]]]:
+    return row.prompt, row.demonstrations, [(text is None, text or "") for text in (row.chosen, row.rejected)]
+
+
+def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow], data: DataSection) -> list[PromptRow]:
+    index = PromptIndex(compared_text(row, data) for row in others)
+    return [row for row in rows if not index.overlaps(compared_text(row, data))]
+
+
+def _most(name: str, data: DataSection) -> int | None:
+    most: int | None = getattr(data.most, name, None) if isinstance(data, DialogSumData) else None
+    return most
+
+
+def _refuse_empty(kept: dict[str, list[PromptRow]], unique: int, data: DataSection) -> None:
+    limits = "data.min_characters or data.max_characters"
+    keys = limits if isinstance(data, DialogSumData) else "data.eval_fraction or data.dev_fraction"
+    for name, members in kept.items():
+        if not members and name != "demonstrations":
+            raise UserError(
+                f"data: the {name} split is empty ({unique} different prompts); change {keys}, or add prompts"
+            )
 
 
 def _described(rows: Sequence[PromptRow]) -> dict[str, Any]:
     lengths = [len(row.prompt.split()) for row in rows]
     return {
         "prompts": len(rows),
-        "demonstrations": sum(row.demonstration is not None for row in rows),
+        "demonstrations": sum(len(row.demonstrations) for row in rows),
         "pairs": sum(row.chosen is not None and row.rejected is not None for row in rows),
         "categories": dict(Counter(category for row in rows for category in row.categories)),
         "words_mean": sum(lengths) / len(lengths),

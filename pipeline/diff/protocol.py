@@ -16,6 +16,8 @@ MEASURED_WITH = {
     "probe.tasks.": re.compile(".*_(accuracy|agreement)$"),
     "probe.seed": re.compile(".*_(accuracy|agreement)$"),
     "model.source.": re.compile("perplexity_|identity_perplexity|kl"),
+    "model.build.": re.compile("identity_perplexity|kl"),
+    **dict.fromkeys(("fluency.source.", "fluency.dtype", "fluency.max_tokens"), re.compile("perplexity_")),
 }
 
 

@@ -5,14 +5,15 @@ from typing import Any
 
 from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import DPOSection
-from pipeline.errors import UserError
 from pipeline.pairs import Pair
+from pipeline.policy.types import Policy
 
 Report = Callable[[int, dict[str, float]], None]
 
 
 def train(
     architecture: str,
+    policy: Policy,
     model: Any,
     tokenizer: Any,
     pairs: list[Pair],
@@ -23,14 +24,23 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the adapter in place on the pairs' own token ids; return one row of curves an update.
 
-    `report` is called with every row as it is made. The training continues from its newest checkpoint, if there is one.
+    `policy` is `model` behind the seam. `report` is called with every row as it is made. The training continues from
+    its newest checkpoint, if there is one. Raises NotFiniteError where our own trainer meets what is no number.
     """
+    trainers: dict[str, Callable[[], list[dict[str, float]]]] = {
+        "causal": lambda: _with_trl(model, tokenizer, pairs, dpo, seed, checkpoints, report),
+        "seq2seq": lambda: _with_ours(policy, pairs, dpo, seed, checkpoints, report),
+    }
+    return trainers[architecture]()
+
+
+def _with_trl(*arguments: Any) -> list[dict[str, float]]:
     from pipeline.dpo import causal
 
-    trainers = {"causal": causal.train}
-    if architecture not in trainers:
-        raise UserError(
-            f"model.architecture: dpo trains decoder-only policies only so far: expected "
-            f"{' or '.join(trainers)}, got {architecture!r}; choose a decoder-only model.source"
-        )
-    return trainers[architecture](model, tokenizer, pairs, dpo, seed, checkpoints, report)
+    return causal.train(*arguments)
+
+
+def _with_ours(*arguments: Any) -> list[dict[str, float]]:
+    from pipeline.dpo import trainer
+
+    return trainer.train(*arguments)

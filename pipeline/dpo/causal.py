@@ -8,9 +8,10 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import DPOSection
-from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trl_arguments
 from pipeline.packing import PackedModel
 from pipeline.pairs import Pair
+from pipeline.roles import acting_as_reference
 
 # Pairs read at once by the reference: laid end to end, more would only look at more of each other.
 _REFERENCE_PAIRS = 8
@@ -40,7 +41,8 @@ class PackedDPOTrainer(ContinuedTrainer, DPOTrainer):
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
         """Return TRL's log-probabilities of the chosen and of the rejected completions under the reference."""
-        return super().compute_ref_log_probs(PackedModel(model), inputs)
+        with acting_as_reference(self.model):
+            return super().compute_ref_log_probs(PackedModel(self.model), inputs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -55,7 +57,7 @@ def train(
     checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
-    """Train the adapter in place; the reference is the same model with the adapter off."""
+    """Train the adapter in place; the reference is the same model with the adapter off, or the reference's on."""
     curves = CurveCallback(_CURVES, report)
     make_trainer(model, tokenizer, pairs, dpo, seed, checkpoints, curves).go_on()
     return curves.rows
@@ -70,13 +72,17 @@ def make_trainer(
     checkpoints: Checkpoints,
     curves: CurveCallback,
 ) -> PackedDPOTrainer:
-    """Return TRL's trainer over the sampled token ids, the reference's log-probabilities computed once."""
+    """Return TRL's trainer over the sampled token ids, the reference's log-probabilities computed once.
+
+    Without `ref_model` TRL would add a copy of the policy adapter to the model as its reference, under the name that
+    the reference adapter has; with it the model gets nothing, and `compute_ref_log_probs` above decides.
+    """
     rows = [
         {"prompt_ids": pair.prompt_ids, "chosen_ids": pair.chosen_ids, "rejected_ids": pair.rejected_ids}
         for pair in pairs
     ]
     arguments = DPOConfig(
-        **trainer_arguments(dpo, seed, checkpoints),
+        **trl_arguments(dpo, seed, checkpoints),
         beta=dpo.beta,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=True,
@@ -84,6 +90,7 @@ def make_trainer(
     )
     trainer = PackedDPOTrainer(
         model=model,
+        ref_model=model.get_base_model(),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

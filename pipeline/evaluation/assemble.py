@@ -1,6 +1,6 @@
 """Assemble metrics/<experiment>/evaluation.json (design.md, section 8). Rounding happens on writing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config.sections import CompleteSection
 from pipeline.evaluation import (
+    before_after,
     capability,
     comparing,
     guard_checks,
@@ -21,6 +22,7 @@ from pipeline.evaluation import (
 from pipeline.evaluation.capability import Probed
 from pipeline.evaluation.loading import Judged
 from pipeline.evaluation.measured import Frame, Measured
+from pipeline.evaluation.rows import FLUENCY
 from pipeline.evaluation.shape import REFERENCE, SCHEMA_VERSION
 from pipeline.evaluation.statistics import Array, Interval
 
@@ -29,12 +31,12 @@ DECODING = ("max_new_tokens", "temperature", "top_p", "rtp_protocol", "seed")
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that an evaluation is computed from; `cards` by judge, `demonstrations` by prompt id."""
+    """All that an evaluation is computed from; `cards` by judge, `demonstrations` by prompt id, all there are."""
 
     judged: Judged
     probed: Probed
     cards: Mapping[str, Mapping[str, Any]]
-    demonstrations: Mapping[str, str]
+    demonstrations: Mapping[str, Sequence[str]]
 
 
 def assemble(evidence: Evidence, settings: Any) -> dict[str, Any]:
@@ -101,9 +103,9 @@ def _measured(evidence: Evidence, settings: Any, name: str) -> Measured:
         len(judged.prompt_ids),
         settings.identity.terms,
         evidence.demonstrations,
-        capability.rouge_l,
+        None if judged.fluency is None else judged.fluency.surprises[name],
     )
-    return measured.measure(judged.toxicities[name], measures, settings.evaluate.threshold)
+    return measured.measure(judged.toxicities[name], judged.cuts[name], measures, settings.evaluate.threshold)
 
 
 def _means(policy: Measured, judge: str) -> Array:
@@ -127,12 +129,15 @@ def _entries(
         probed = capability.values(evidence.probed, name)
         entry: dict[str, Any] = {
             "judges": measured.judged(policy, other, frame),
+            "before_after": before_after.before_after(policy, other, frame),
             "guards": guards.values(policy.measures) | probed,
             "categories": measured.by_category(
                 _means(policy, primary), None if other is None else _means(other, primary), categories, frame
             ),
             "seeds": _by_seed(evidence, name, policy, other),
         }
+        if rouge := measured.overlaps(policy, other, frame):
+            entry["rouge"] = rouge
         failed = ""
         if other is not None:
             changes = _changes(evidence, settings, name, policy, reference, (medians[name], medians[REFERENCE]))
@@ -214,10 +219,23 @@ def _meta(judged: Judged, settings: Any) -> dict[str, Any]:
         "interval": "percentiles of the bootstrap, deviations scaled to standard errors that so few clusters allow",
         "corrections": "permutation p-values: prompts' signs flipped; Holm within each family of comparisons",
         "kl_estimator": _kl_estimator(complete),
+        **_perplexity_model(judged),
         "baselines": {
             name: {"scorer": baseline.scorer, "outputs_per_prompt": 1} for name, baseline in evaluate.baselines.items()
         },
         "guards": {name: guard.model_dump() for name, guard in evaluate.guards.items()},
+    }
+
+
+def _perplexity_model(judged: Judged) -> dict[str, Any]:
+    """Name what perplexity is measured under: the base model, or the fluency model and how often it saw a part only."""
+    if judged.fluency is None:
+        return {"perplexity_model": "base"}
+    cuts = {name: float(array.mean()) for name, array in judged.fluency.cuts.items()}
+    return {
+        "perplexity_model": FLUENCY,
+        "perplexity_model_sha256": judged.fluency.sha256,
+        "perplexity_cut_rate": cuts,
     }
 
 

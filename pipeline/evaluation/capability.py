@@ -3,7 +3,7 @@
 Shapes: I items (questions or sentences), S seeds, C choices. Where an item has fewer choices, the rest is NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from pipeline.evaluation.probes import Probed, ProbeGrid, read_probes
 from pipeline.evaluation.statistics import Array, Interval, Resampling
 from pipeline.identity import IDENTITY
 
-__all__ = ["Probed", "cells", "changes", "read_probes", "rouge_l", "values"]
+__all__ = ["Probed", "cells", "changes", "read_probes", "values"]
 
 REFERENCE = "reference"
 PERPLEXITY = "identity_perplexity"
@@ -68,23 +68,6 @@ def changes(
         resampling = statistics.draw(len(own), own.shape[1], resamples, seed)
         found[name] = _change(name, own - others[name], resampling, confidence)
     return found
-
-
-def rouge_l(completions: Sequence[str], demonstrations: Sequence[str]) -> list[float]:
-    """Return the ROUGE-L F1 (Lin 2004) of each completion with its demonstration, in [0, 1].
-
-    Words are runs of a-z and 0-9 in lower case, not stemmed (rouge-score's default): it is for English. NaN where a
-    demonstration holds none, since there is nothing to find.
-    """
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    return [
-        float(scorer.score(target=demonstration, prediction=completion)["rougeL"].fmeasure)
-        if any(character.isascii() and character.isalnum() for character in demonstration)
-        else float("nan")
-        for completion, demonstration in zip(completions, demonstrations, strict=True)
-    ]
 
 
 def _chosen(grid: ProbeGrid, policy: str) -> Array:

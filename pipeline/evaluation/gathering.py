@@ -13,10 +13,15 @@ from pipeline.evaluation.cards import read_cards
 def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
     """Read what is to be evaluated, checked to belong together; raise UserError naming the file that does not.
 
-    `settings` has the sections complete, probe and score.
+    `settings` has the sections fluency, complete, probe and score.
     """
     judged = loading.read(
-        experiment, roster.seeds, roster.policies, settings.score.judges, settings.complete.samples_per_prompt
+        experiment,
+        roster.seeds,
+        roster.policies,
+        settings.score.judges,
+        settings.complete.samples_per_prompt,
+        fluency=settings.fluency.kind == "causal_lm",
     )
     prompts = read_prompts(paths.formatted(experiment, "eval"))
     checking.check(experiment, judged, prompts, settings)
@@ -24,5 +29,5 @@ def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
         judged=judged,
         probed=capability.read_probes(experiment, roster.seeds, roster.policies, settings.probe.tasks),
         cards=read_cards(experiment, judged.judges),
-        demonstrations={row.id: row.demonstration for row in prompts if row.demonstration is not None},
+        demonstrations={row.id: row.demonstrations for row in prompts if row.demonstrations},
     )

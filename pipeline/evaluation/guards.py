@@ -9,19 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import identity
+from pipeline import identity, rouge
 from pipeline.evaluation import ngrams, statistics
 from pipeline.evaluation.ngrams import NgramCounts
 from pipeline.evaluation.rows import Completion
 from pipeline.evaluation.statistics import Array
 
 DISTINCT_ORDERS = (1, 2, 3)
-RougeL = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Per completion of one policy, [P, S, K] each: see `measure`; and the n-grams by n."""
+    """Per completion of one policy, [P, S, K] each: see `measure`; overlaps by name, and the n-grams by n."""
 
     length: Array
     finished: Array
@@ -31,38 +30,44 @@ class Measures:
     kl: Array
     analyzed_tokens: Array
     mentions: Array
-    rouge_l: Array
+    rouge: dict[str, Array]
     distinct: dict[int, NgramCounts]
 
     def of_seed(self, index: int) -> "Measures":
         """Return the measures of one seed alone."""
-        arrays = {name: value[:, index : index + 1] for name, value in vars(self).items() if name != "distinct"}
-        return Measures(**arrays, distinct={n: counts.of_seed(index) for n, counts in self.distinct.items()})
+        chosen = slice(index, index + 1)
+        arrays = {name: value[:, chosen] for name, value in vars(self).items() if name not in ("rouge", "distinct")}
+        return Measures(
+            **arrays,
+            rouge={name: values[:, chosen] for name, values in self.rouge.items()},
+            distinct={n: counts.of_seed(index) for n, counts in self.distinct.items()},
+        )
 
 
 def measure(
     by_seed: Sequence[Sequence[Completion]],
     prompts: int,
     terms: Sequence[str],
-    demonstrations: Mapping[str, str],
-    rouge_l: RougeL,
+    demonstrations: Mapping[str, Sequence[str]],
+    surprises: Array | None = None,
 ) -> Measures:
     """Measure one policy's completions, given for each seed in the order of (prompt, sample).
 
     `repetition` is seq-rep-3: the share of a completion's 3-grams that repeat an earlier one (Welleck et al. 2020,
-    there with n = 4 on longer texts). `perplexity` is exp of the mean negative log-prob a token under the base model.
+    there with n = 4 on longer texts). `perplexity` is exp of the mean negative log-prob a token: `surprises` [P, S, K]
+    under the fluency model where there are any, else what `complete` measured under the base model.
     `kl` is the summed log-prob under the policy minus the reference, in nats: the k1 estimate of
     KL(policy || reference) on the policy's own samples. Where complete.top_p < 1 or temperature != 1 these come from
     another distribution than the log-probs, and it only approximates the KL; the evaluation's meta says so.
-    `mentions` tells whether a completion names a group of people (`terms`). `rouge_l` compares it to the demonstration
-    of its prompt id, where there is one.
+    `mentions` tells whether a completion names a group of people (`terms`). `rouge` compares it to the demonstrations
+    of its prompt id: the best F1 over them, NaN where there is none.
     """
 
     def grid(value: Callable[[Completion], float | None]) -> Array:
         return _arranged([[value(row) for row in rows] for rows in by_seed], prompts)
 
     with np.errstate(over="ignore"):  # beyond exp(709) it is infinite, which is written as missing and fails the guard
-        perplexity = np.exp(grid(_surprise))
+        perplexity = np.exp(grid(_surprise) if surprises is None else surprises)
     texts = [[row.text_tokens for row in rows] for rows in by_seed]
     return Measures(
         length=grid(lambda row: len(row.text_tokens)),
@@ -73,7 +78,7 @@ def measure(
         kl=grid(lambda row: None if row.logprobs is None else row.logprobs.policy - row.logprobs.reference),
         analyzed_tokens=grid(lambda row: None if row.logprobs is None else len(row.token_ids)),
         mentions=grid(lambda row: identity.mentions(row.completion, terms)),
-        rouge_l=_arranged([_overlaps(rows, demonstrations, rouge_l) for rows in by_seed], prompts),
+        rouge=_rouge(by_seed, prompts, demonstrations),
         distinct={n: ngrams.count(texts, prompts, n) for n in DISTINCT_ORDERS},
     )
 
@@ -90,13 +95,17 @@ def _surprise(row: Completion) -> float | None:
     return -row.logprobs.base / len(row.token_ids)
 
 
-def _overlaps(rows: Sequence[Completion], demonstrations: Mapping[str, str], rouge_l: RougeL) -> Sequence[float | None]:
-    shown = [row for row in rows if row.prompt_id in demonstrations]
-    if not shown:
-        return [None] * len(rows)
-    values = rouge_l([row.completion for row in shown], [demonstrations[row.prompt_id] for row in shown])
-    by_key = {row.key: value for row, value in zip(shown, values, strict=True)}
-    return [by_key.get(row.key) for row in rows]
+def _rouge(
+    by_seed: Sequence[Sequence[Completion]], prompts: int, demonstrations: Mapping[str, Sequence[str]]
+) -> dict[str, Array]:
+    """Return the overlaps by name, [P, S, K] each; none where no prompt has a demonstration."""
+    if not any(demonstrations.values()):
+        return {}
+    found = [
+        rouge.rouge([row.completion for row in rows], [demonstrations.get(row.prompt_id, ()) for row in rows])
+        for rows in by_seed
+    ]
+    return {name: _arranged([overlaps[name] for overlaps in found], prompts) for name in rouge.ROUGE}
 
 
 def values(measures: Measures) -> dict[str, float]:
@@ -112,14 +121,13 @@ def values(measures: Measures) -> dict[str, float]:
 
 
 def means(measures: Measures) -> dict[str, Array]:
-    """Return the [P, S, K] arrays whose mean is a guard's value; ROUGE-L only where there is any."""
-    arrays = {
+    """Return the [P, S, K] arrays whose mean is a guard's value; ROUGE only where there is something to find."""
+    return {
         "repetition": measures.repetition,
         "empty_rate": measures.empty,
         "length_mean": measures.length,
         "finished_rate": measures.finished,
         "kl": measures.kl,
         "identity_mention_rate": measures.mentions,
-        "rouge_l": measures.rouge_l,
+        **{name: array for name, array in measures.rouge.items() if not np.isnan(array).all()},
     }
-    return {name: array for name, array in arrays.items() if name != "rouge_l" or not np.isnan(array).all()}

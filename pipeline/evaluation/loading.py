@@ -1,18 +1,31 @@
 """Read what is to be judged: exactly seeds x policies of completions and scores, checked to be comparable."""
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import paths
-from pipeline.config.shown import shown
 from pipeline.errors import UserError
-from pipeline.evaluation import rows
-from pipeline.evaluation.rows import REMEDY, Completion, Key, Score, check_unique, named, read_completions
+from pipeline.evaluation import scored
+from pipeline.evaluation.rows import FLUENCY, REMEDY, Completion, Key, named, read_completions
+from pipeline.evaluation.scored import Digests, Scored, check_same_keys
 from pipeline.evaluation.statistics import Array
+
+
+@dataclass(frozen=True)
+class Fluent:
+    """What the fluency model says of all completions, each [P, S, K] by policy.
+
+    `surprises` are negative log-probs a token in nats, NaN where a completion has no token; `cuts` are 1 where the
+    model was shown the beginning of the text alone.
+    """
+
+    sha256: str
+    surprises: dict[str, Array]
+    cuts: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,8 @@ class Judged:
     """All completions and scores of one experiment on one grid of P prompts, S seeds and K samples.
 
     `completions[policy][s]` is in the order of (prompt, sample); `toxicities[policy][judge]` is [P, S, K] in [0, 1],
-    NaN where a completion could not be scored.
+    NaN where a completion could not be scored; `cuts` likewise, 1 where the judge was shown the beginning of the text
+    alone, NaN where that was not recorded. `fluency` is None where the base model measures perplexity.
     """
 
     prompt_ids: list[str]
@@ -29,6 +43,8 @@ class Judged:
     judges: dict[str, str]  # name -> sha256, in the order of score.judges
     completions: dict[str, list[list[Completion]]]
     toxicities: dict[str, dict[str, Array]]
+    cuts: dict[str, dict[str, Array]]
+    fluency: Fluent | None
 
     @property
     def policies(self) -> list[str]:
@@ -36,8 +52,15 @@ class Judged:
         return list(self.completions)
 
 
-def read(experiment: str, seeds: Sequence[int], policies: Sequence[str], judges: Sequence[str], samples: int) -> Judged:
-    """Read every file of seeds x policies and no other.
+def read(
+    experiment: str,
+    seeds: Sequence[int],
+    policies: Sequence[str],
+    judges: Sequence[str],
+    samples: int,
+    fluency: bool = False,
+) -> Judged:
+    """Read every file of seeds x policies and no other; `fluency` tells whether a fluency model has rows in them.
 
     A file of another seed or policy is ignored and named in one log line. Raises UserError naming the file when one
     is missing or malformed, when two hold different prompts or samples, when a prompt has not `samples` samples, when
@@ -49,20 +72,34 @@ def read(experiment: str, seeds: Sequence[int], policies: Sequence[str], judges:
     }
     _check_grid(experiment, seeds, completions, samples)
     keys = [row.key for row in completions[policies[0]][0]]
-    digests: dict[str, tuple[str, Path]] = {}
-    toxicities = {
-        policy: _toxicities(
-            [_scores(paths.scores(experiment, seed, policy), keys, judges, digests) for seed in seeds], judges, samples
-        )
+    digests = Digests()
+    found = {
+        policy: [scored.read(paths.scores(experiment, seed, policy), keys, judges, fluency, digests) for seed in seeds]
         for policy in policies
     }
     return Judged(
         prompt_ids=[prompt_id for prompt_id, _ in keys[::samples]],
         seeds=list(seeds),
         samples=samples,
-        judges={judge: digests[judge][0] for judge in judges},
+        judges={judge: digests.judges[judge][0] for judge in judges},
         completions=completions,
-        toxicities=toxicities,
+        toxicities={
+            policy: {judge: _gridded([one.toxicity[judge] for one in by_seed], samples) for judge in judges}
+            for policy, by_seed in found.items()
+        },
+        cuts={
+            policy: {judge: _gridded([one.cut[judge] for one in by_seed], samples) for judge in judges}
+            for policy, by_seed in found.items()
+        },
+        fluency=_fluent(found, digests.fluency[FLUENCY][0], samples) if fluency else None,
+    )
+
+
+def _fluent(found: Mapping[str, Sequence[Scored]], sha256: str, samples: int) -> Fluent:
+    return Fluent(
+        sha256=sha256,
+        surprises={policy: _gridded([one.surprise for one in files], samples) for policy, files in found.items()},
+        cuts={policy: _gridded([one.surprise_cut for one in files], samples) for policy, files in found.items()},
     )
 
 
@@ -91,7 +128,7 @@ def _check_grid(
     first = next(iter(found))
     _check_samples(first, found[first].keys(), samples)
     for path, by_key in found.items():
-        _check_same_keys(path, by_key.keys(), first, found[first].keys())
+        check_same_keys(path, by_key.keys(), first, found[first].keys())
         for key, row in by_key.items():
             expected = found[first][key]
             if row.prompt != expected.prompt:
@@ -102,45 +139,9 @@ def _check_grid(
 
 def _check_samples(path: Path, keys: Set[Key], samples: int) -> None:
     expected = {(prompt_id, sample) for prompt_id in {prompt_id for prompt_id, _ in keys} for sample in range(samples)}
-    _check_same_keys(path, keys, f"every prompt at complete.samples_per_prompt = {samples}", expected)
+    check_same_keys(path, keys, f"every prompt at complete.samples_per_prompt = {samples}", expected)
 
 
-def _check_same_keys(path: Path, found: Set[Key], origin: Path | str, expected: Set[Key]) -> None:
-    if expected - found:
-        others = f" (and holds {named(*min(found - expected))}, which that lacks)" if found - expected else ""
-        raise UserError(f"{path}: lacks {named(*min(expected - found))}, which {origin} has{others}; {REMEDY}")
-    if found - expected:
-        raise UserError(f"{path}: holds {named(*min(found - expected))}, which {origin} lacks; {REMEDY}")
-
-
-def _scores(
-    path: Path, keys: list[Key], judges: Sequence[str], digests: dict[str, tuple[str, Path]]
-) -> dict[str, list[float]]:
-    """Read one file as judge -> toxicities in the order of `keys`; `digests` holds each judge's hash and its file."""
-    found = rows.read(path, Score)
-    by_judge: dict[str, dict[Key, float]] = {judge: {} for judge in judges}
-    for number, row in enumerate(found, start=1):
-        if row.judge not in by_judge:
-            raise UserError(
-                f"{path}:{number}: judge: expected one of {', '.join(judges)} (score.judges), got {shown(row.judge)}; "
-                f"{REMEDY}"
-            )
-        digest, origin = digests.setdefault(row.judge, (row.judge_sha256, path))
-        if row.judge_sha256 != digest:
-            raise UserError(
-                f"{path}:{number}: judge_sha256: {row.judge!r} is {row.judge_sha256} here and {digest} in {origin}; "
-                "score both with the same judge: run `dvc repro`"
-            )
-        by_judge[row.judge][row.key] = float("nan") if row.toxicity is None else row.toxicity
-    check_unique(path, ((*row.key, row.judge) for row in found))
-    for judge, toxicity in by_judge.items():
-        _check_same_keys(path, toxicity.keys(), f"the file of completions (judge {judge!r})", set(keys))
-    return {judge: [toxicity[key] for key in keys] for judge, toxicity in by_judge.items()}
-
-
-def _toxicities(by_seed: list[dict[str, list[float]]], judges: Sequence[str], samples: int) -> dict[str, Array]:
-    """Arrange scores, by seed and judge in the order of (prompt, sample), as judge -> [P, S, K]."""
-    return {
-        judge: np.stack([np.array(scores[judge], dtype=np.float64).reshape(-1, samples) for scores in by_seed], axis=1)
-        for judge in judges
-    }
+def _gridded(by_seed: list[list[float]], samples: int) -> Array:
+    """Arrange values, by seed in the order of (prompt, sample), as [P, S, K]."""
+    return np.stack([np.array(values, dtype=np.float64).reshape(-1, samples) for values in by_seed], axis=1)

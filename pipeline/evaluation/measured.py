@@ -13,9 +13,13 @@ from pipeline.evaluation.statistics import Array, Bounds, Interval, Resampling
 
 @dataclass(frozen=True)
 class Measured:
-    """Toxicities [P, S, K] by judge, what is known of each prompt [P, S] by judge and metric, and the guards."""
+    """Toxicities [P, S, K] by judge, what is known of each prompt [P, S] by judge and metric, and the guards.
+
+    `cuts` [P, S, K] by judge: 1 where it was shown the beginning of a text alone, NaN where that was not recorded.
+    """
 
     toxicities: dict[str, Array]
+    cuts: dict[str, Array]
     statistics: dict[str, dict[str, Array]]
     measures: Measures
 
@@ -24,6 +28,7 @@ class Measured:
         chosen = slice(index, index + 1)
         return Measured(
             toxicities={judge: array[:, chosen] for judge, array in self.toxicities.items()},
+            cuts={judge: array[:, chosen] for judge, array in self.cuts.items()},
             statistics={
                 judge: {metric: array[:, chosen] for metric, array in arrays.items()}
                 for judge, arrays in self.statistics.items()
@@ -65,10 +70,12 @@ def sizes(samples: int) -> list[int]:
     return sorted({*powers, samples})
 
 
-def measure(toxicities: Mapping[str, Array], measures: Measures, threshold: float) -> Measured:
+def measure(
+    toxicities: Mapping[str, Array], cuts: Mapping[str, Array], measures: Measures, threshold: float
+) -> Measured:
     """Reduce a policy's scores to what is known of each prompt."""
     reduced = {judge: toxicity.prompt_statistics(array, threshold) for judge, array in toxicities.items()}
-    return Measured(dict(toxicities), reduced, measures)
+    return Measured(dict(toxicities), dict(cuts), reduced, measures)
 
 
 def judged(policy: Measured, reference: Measured | None, frame: Frame) -> dict[str, dict[str, Any]]:
@@ -81,6 +88,7 @@ def _by_judge(judge: str, policy: Measured, reference: Measured | None, frame: F
     maxima = {str(k): toxicity.expected_max_at(scores, k) for k in frame.sizes}
     entry: dict[str, Any] = frame.intervals(arrays) | {
         "missing_rate": toxicity.missing_rate(scores),
+        "cut_rate": statistics.mean(policy.cuts[judge]),
         "emt_at_k": frame.intervals(maxima),
     }
     if test := frame.cards[judge].get("test"):
@@ -155,6 +163,28 @@ def by_seed(policy: Measured, reference: Measured | None) -> dict[str, Any]:
             paired = toxicity.paired_differences(arrays, reference.statistics[judge])
             judges[judge]["difference"] = {metric: statistics.mean(array) for metric, array in paired.items()}
     return {"judges": judges, "guards": guards.values(policy.measures)}
+
+
+def overlaps(policy: Measured, reference: Measured | None, frame: Frame) -> dict[str, Any]:
+    """Return ROUGE with intervals, and paired differences to `reference` where it is given; {} without demonstrations.
+
+    Values are means over prompts (and seeds) of the mean over samples, in [0, 1].
+    """
+    own = _by_prompt(policy.measures)
+    if not own:
+        return {}
+    entry: dict[str, Any] = frame.intervals(own)
+    if reference is not None:
+        others = _by_prompt(reference.measures)
+        entry["difference"] = frame.difference_intervals({name: own[name] - others[name] for name in own})
+    return entry
+
+
+def _by_prompt(measures: Measures) -> dict[str, Array]:
+    """Return every overlap as [P, S] means over the samples; NaN for a prompt without a demonstration."""
+    return {
+        name: array.mean(axis=2) for name, array in measures.rouge.items() if not np.isnan(array).all()
+    }  # a prompt's samples have all an overlap or none
 
 
 def _plain(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """One line of completions/, scores/ and probes/, checked strictly; keys that are not named here are left alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -15,6 +15,8 @@ LogLikelihood = Annotated[float, Field(le=0)]
 REMEDY = "delete the file and run `dvc repro`"
 Row = TypeVar("Row", bound="_Row")
 Key = tuple[str, int]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FLUENCY = "fluency"  # what rows call the experiment's fluency model
 
 
 class _Row(BaseModel):
@@ -62,11 +64,34 @@ class Completion(_Sampled):
 
 
 class Score(_Sampled):
-    """One judge's score of one completion; `toxicity` is null where it could not be scored."""
+    """One judge's score of one completion; `toxicity` is null where it could not be scored.
+
+    `cut` tells whether the judge saw the beginning of the text alone; null in files of before it was told.
+    """
 
     judge: str
-    judge_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    judge_sha256: Sha256
     toxicity: Annotated[float, Field(ge=0, le=1)] | None
+    cut: bool | None = None
+
+
+class Likely(_Sampled):
+    """How likely the fluency model finds a completion alone: the summed log-prob of its tokens, in nats.
+
+    `logprob` is null where no token was scored; `cut` tells whether the text went on beyond what the model was shown.
+    """
+
+    model: Literal["fluency"]
+    model_sha256: Sha256
+    logprob: LogLikelihood | None
+    tokens: Annotated[int, Field(ge=0)]
+    cut: bool
+
+    @model_validator(mode="after")
+    def _has_a_logprob_for_its_tokens(self) -> "Likely":
+        if (self.logprob is None) != (self.tokens == 0):
+            raise ValueError("logprob should be null where tokens is 0, and nowhere else")
+        return self
 
 
 class Probe(_Row):
@@ -109,10 +134,19 @@ def named(prompt_id: object, sample: object, judge: object = None) -> str:
 
 def read(path: Path, model: type[Row]) -> list[Row]:
     """Read every line as `model`; raise UserError naming file, line, key and what was expected."""
-    rows = []
-    for number, raw in enumerate(records.read_jsonl(path), start=1):
-        try:
-            rows.append(model.model_validate(raw))
-        except ValidationError as error:
-            raise UserError(f"{path}:{number}: {first_problem(error)}; {REMEDY}") from None
-    return rows
+    return [_row(path, number, raw, model) for number, raw in enumerate(records.read_jsonl(path), start=1)]
+
+
+def read_scores(path: Path) -> list[Score | Likely]:
+    """Read every line of a file of scores, a judge's or the fluency model's; raise UserError as `read` does."""
+    return [
+        _row(path, number, raw, Likely) if "model" in raw else _row(path, number, raw, Score)
+        for number, raw in enumerate(records.read_jsonl(path), start=1)
+    ]
+
+
+def _row(path: Path, number: int, raw: Mapping[str, Any], model: type[Row]) -> Row:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}:{number}: {first_problem(error)}; {REMEDY}") from None

@@ -18,14 +18,16 @@ def score_completions(
 ) -> list[dict[str, Any]]:
     """Return one row a judge and completion, in the order of `judges`, then prompt_id and sample.
 
-    A text that a judge could not score is None in its row, never 0. Raises UserError where the share of those is
-    above `max_missing_rate` for any judge, and ValueError when a judge breaks its contract.
+    A text that a judge could not score is None in its row, never 0; `cut` tells whether the judge saw its beginning
+    alone. Raises UserError where the share of unscored texts is above `max_missing_rate` for any judge, and ValueError
+    when a judge breaks its contract.
     """
     ordered = sorted(completions, key=lambda row: row.key)
     rows: list[dict[str, Any]] = []
     with tqdm(total=len(ordered) * len(judges), desc="score", unit="text", disable=None) as progress:
         for judge in judges:
-            toxicities = _toxicities(judge, [row.completion for row in ordered], progress)
+            texts = [row.completion for row in ordered]
+            toxicities = _toxicities(judge, texts, progress)
             _check_missing(judge.name, ordered, toxicities, max_missing_rate)
             rows.extend(
                 {
@@ -34,8 +36,9 @@ def score_completions(
                     "judge": judge.name,
                     "judge_sha256": judge.fingerprint,
                     "toxicity": toxicity,
+                    "cut": cut,
                 }
-                for row, toxicity in zip(ordered, toxicities, strict=True)
+                for row, toxicity, cut in zip(ordered, toxicities, judge.cut(texts), strict=True)
             )
     return rows
 

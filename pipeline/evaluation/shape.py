@@ -14,6 +14,7 @@ from pipeline.evaluation.invalid import first_problem
 
 SCHEMA_VERSION = 1
 REFERENCE = "reference"
+BASE = "base"  # what perplexity is measured under, unless a fluency model was asked
 PARTS = ("baselines", "comparisons", "champion")  # that an earlier version may lack
 Number = float | None
 Count = Annotated[int, Field(ge=1)]
@@ -63,6 +64,7 @@ class _Meta(_Part):
     resamples: Count
     bootstrap: str
     kl_estimator: str
+    perplexity_model: str = BASE
     guards: dict[str, _Guard] = {}
     baselines: dict[str, _Baseline] = {}
 
@@ -74,6 +76,7 @@ class _Judged(_Part):
     difference: dict[str, _Estimate] = {}
     emt_at_k: dict[str, _Estimate] = {}
     prevalence: _Estimate | None = None
+    cut_rate: Number = None
 
 
 class _Chosen(_Part):
@@ -100,6 +103,12 @@ class _Hacking(_Part):
     relative_flagged: bool | None = None
 
 
+class _BeforeAfter(_Part):
+    toxicity_mean: Number
+    toxicity_sd: Number
+    change_percent: _Estimate | None = None
+
+
 class _Category(_Part):
     prompts: Count
     toxicity_mean: _Estimate
@@ -114,6 +123,7 @@ class _Policy(_Part):
     verdict: _Verdict | None = None
     hacking: dict[str, _Hacking] = {}
     categories: dict[str, _Category] = {}
+    before_after: dict[str, _BeforeAfter] = {}
 
 
 class _Reranked(_Part):

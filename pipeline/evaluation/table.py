@@ -14,9 +14,10 @@ from rich.text import Text
 from pipeline import paths, records
 from pipeline.errors import UserError
 from pipeline.evaluation import shape
-from pipeline.evaluation.shape import REFERENCE
+from pipeline.evaluation.shape import BASE, REFERENCE
 
 MISSING = "missing"
+BEFORE_AFTER = ("before", "after", "change")
 NARROW_GUARDS = ("perplexity_median", "distinct_2")
 ONE_DIGIT = ("perplexity_median", "identity_perplexity", "length_mean")
 
@@ -33,16 +34,23 @@ class Sheet:
 def sheets(evaluation: Mapping[str, Any], wide: bool) -> list[Sheet]:
     """Return the sheets of toxicity, guards and differences, policies in the order of the roster.
 
-    `wide` gives every toxicity its interval and every guard its column; a terminal of 80 columns has no room for them.
+    `wide` gives every toxicity its interval and every guard its column, and adds mean and standard deviation before and
+    after a training by every judge; a terminal of 80 columns has no room for them.
     """
     meta = evaluation["meta"]
     policies, baselines = meta["policies"], list(evaluation["baselines"])
+    before_after = _before_after_rows(evaluation) if wide else []
     return [
         Sheet(
             f"Toxicity by {meta['primary_judge']}, lower is better",
             ("policy", "toxicity", "minus reference", "p", "exp.\nmax", "by\nreward\nscorer"),
             [_toxicity_row(evaluation, policy, wide) for policy in policies]
             + [_baseline_row(evaluation, baseline, wide) for baseline in baselines],
+        ),
+        *(
+            [Sheet("Toxicity before and after, mean (sd)", ("policy", "judge", *BEFORE_AFTER), before_after)]
+            if before_after
+            else []
         ),
         Sheet("Guards, what it cost", *_guards_sheet(evaluation, wide)),
         Sheet(
@@ -75,9 +83,7 @@ def footnote(evaluation: Mapping[str, Any]) -> str:
         "detectable: the smallest true difference found with a power of 80%. exp. max: mean over "
         f"prompts of the most toxic of {meta['samples_per_prompt']} completions; it grows with their number. Baselines "
         f"choose one of the reference's {meta['samples_per_prompt']} completions and train nothing: "
-        f"{_named_baselines(meta)}. perplexity: median under the base model. KL: to the reference, in nats a "
-        "completion, approximate under nucleus sampling; like perplexity from "
-        f"{meta['analyzed_samples']} completions a prompt. In brackets: change from the reference."
+        f"{_named_baselines(meta)}. {_measured_under(meta)} In brackets: change from the reference."
     )
 
 
@@ -87,6 +93,38 @@ def conclusion(evaluation: Mapping[str, Any]) -> str:
     if champion["policy"] is None:
         return f"No champion. {champion['reason']}"
     return f"Champion: {champion['policy']}, {champion['reason']}. Rule: {champion['rule']}"
+
+
+def _measured_under(meta: Mapping[str, Any]) -> str:
+    """Return under which models perplexity and KL are measured, and of how many completions."""
+    kl = "KL: to the reference, in nats a completion, approximate under nucleus sampling;"
+    count = f"from {meta['analyzed_samples']} completions a prompt."
+    if meta.get("perplexity_model", BASE) == BASE:
+        return f"perplexity: median under the base model. {kl} like perplexity {count}"
+    return f"perplexity: median of completions alone under a causal model that is no policy. {kl} {count}"
+
+
+def _before_after_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return one row a method and judge; none for an evaluation of an earlier version."""
+    before = evaluation[REFERENCE].get("before_after", {})
+    return [
+        (policy, judge, _mean_and_sd(before[judge]), _mean_and_sd(after), _percent(after["change_percent"]))
+        for policy in evaluation["meta"]["policies"]
+        if policy != REFERENCE
+        for judge, after in evaluation[policy].get("before_after", {}).items()
+        if judge in before
+    ]
+
+
+def _mean_and_sd(entry: Mapping[str, float | None]) -> str:
+    return f"{_number(entry['toxicity_mean'])} ({_number(entry['toxicity_sd'])})"
+
+
+def _percent(interval: Mapping[str, float | None]) -> str:
+    value, low, high = (
+        MISSING if interval[end] is None else f"{interval[end]:+.1f}%" for end in ("value", "low", "high")
+    )
+    return value if value == MISSING else f"{value} [{low}, {high}]"
 
 
 def _named_baselines(meta: Mapping[str, Any]) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.sections import JudgeFit, JudgeText
+from pipeline.config.sections import JudgeFit, RawText
+from pipeline.data.raw_texts import read_texts
 from pipeline.errors import UserError
-from pipeline.judge.text import Window, cut_windows, read_texts, without_prompts
+from pipeline.judge.text import Window, cut_windows, without_prompts
 from pipeline.scorers.head import Head
 
 POSITIVES = "positives"
@@ -49,7 +50,7 @@ def draw_samples(fit: JudgeFit, raw: Path, prompts: Sequence[str], encode: Encod
     sources = {POSITIVES: fit.positives, **dict(sorted(fit.negatives.items()))}
     cut: dict[str, tuple[list[Window], NDArray[np.bool_], int, int]] = {}
     for name, source in sources.items():
-        read = read_texts(raw, source)
+        read = read_texts(raw, source, _key(name))
         kept = without_prompts(read, prompts)
         cut[name] = (*_draw(name, source, kept, fit), len(kept), len(read) - len(kept))
     embeddings = encode([window.words for windows, *_ in cut.values() for window in windows])
@@ -67,7 +68,11 @@ def fit_heads(samples: dict[str, Sample], fit: JudgeFit) -> dict[str, Head]:
     return {name: _fit_without(name, samples, fit.regularization) for name in samples if name != POSITIVES}
 
 
-def _draw(name: str, source: JudgeText, texts: list[str], fit: JudgeFit) -> tuple[list[Window], NDArray[np.bool_]]:
+def _key(name: str) -> str:
+    return "judge.fit.positives" if name == POSITIVES else f"judge.fit.negatives.{name}"
+
+
+def _draw(name: str, source: RawText, texts: list[str], fit: JudgeFit) -> tuple[list[Window], NDArray[np.bool_]]:
     rng = np.random.default_rng([fit.seed, int(hashlib.sha256(name.encode("utf-8")).hexdigest()[:8], 16)])
     test_texts = set(rng.permutation(len(texts))[: round(len(texts) * fit.test_fraction)].tolist())
     per_unit, limit = (fit.windows_per_positive, None) if name == POSITIVES else (1, fit.windows_per_negative_source)

@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.masking import completion_mask
 from pipeline.merging import merged
-from pipeline.models import POLICY_ADAPTER, REFERENCE_ADAPTER, acting_as_base, acting_as_reference, adapters_of
 from pipeline.policy.sampling import Samples, draw, token_statistics
 from pipeline.policy.types import Analysis, Completion, Decoding, Prompt
 from pipeline.policy.value_head import ValueHead
+from pipeline.roles import POLICY_ADAPTER, REFERENCE_ADAPTER, acting_as_base, acting_as_reference, adapters_of
 
 # Finished completions leave the batch once this share of its rows is done; each leaving copies the whole cache.
 _LEAVE_AT = 0.25

@@ -9,12 +9,13 @@ import torch
 from tqdm import tqdm
 
 from pipeline.checkpoints import Checkpoints
-from pipeline.config.sections import PPOSection, RewardSection
+from pipeline.config.sections import PPOSection
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.policy.types import Policy, Prompt
 from pipeline.ppo import resuming
 from pipeline.ppo.health import CAUSES
-from pipeline.ppo.trainer import PPOTrainer, Score
+from pipeline.ppo.trainer import PPOTrainer
+from pipeline.scorers import Reward
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -29,9 +30,8 @@ class Trained(NamedTuple):
 def train(
     policy: Policy,
     prompts: Sequence[Prompt],
-    toxicity: Score,
+    reward: Reward,
     ppo: PPOSection,
-    reward: RewardSection,
     seed: int,
     checkpoints: Checkpoints,
     report: Report,
@@ -44,7 +44,7 @@ def train(
     NotFiniteError, with the policy put back to the last step whose weights could be sampled from, when weights, loss
     or gradient are no numbers.
     """
-    trainer = PPOTrainer(policy, toxicity, ppo, reward, seed, batch_size=ppo.prompts_per_step * ppo.samples_per_prompt)
+    trainer = PPOTrainer(policy, reward, ppo, seed, batch_size=ppo.prompts_per_step * ppo.samples_per_prompt)
     latest = checkpoints.latest()
     curves = resuming.read(latest.folder, trainer) if latest else []
     done = trainer.steps_done

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pipeline.config.sections import PPOSection, RewardSection
+from pipeline.config.sections import PPOSection
 from pipeline.errors import NotFiniteError, UserError
 from pipeline.masking import masked_whiten
 from pipeline.policy.sampling import derived_seed
@@ -21,21 +21,18 @@ from pipeline.ppo.phases import phase
 from pipeline.ppo.rollout import Rollout, describe
 from pipeline.ppo.scaling import ScoreScaling
 from pipeline.ppo.update import Updater
-
-Score = Callable[[Sequence[str]], list[float | None]]
+from pipeline.scorers import Reward
 
 
 class PPOTrainer:
-    """Optimise a policy for a text-level score; the reference is the same weights behind `policy.reference()`.
+    """Optimise a policy for the reward's scores; the reference is the same weights behind `policy.reference()`.
 
     `seconds` holds how long the phases of the last step took, by the name of their method. `batch_size` completions
     are sampled at once.
     """
 
-    def __init__(
-        self, policy: Policy, toxicity: Score, ppo: PPOSection, reward: RewardSection, seed: int, batch_size: int
-    ) -> None:
-        self.policy, self.toxicity, self.ppo, self.reward = policy, toxicity, ppo, reward
+    def __init__(self, policy: Policy, reward: Reward, ppo: PPOSection, seed: int, batch_size: int) -> None:
+        self.policy, self.reward, self.ppo = policy, reward, ppo
         self.seed, self.batch_size = seed, batch_size
         self.kl = KLController(ppo.kl_coef, ppo.kl_target, ppo.kl_horizon)
         self.scaling = ScoreScaling(ppo.score_scaling, ppo.score_clip)
@@ -50,10 +47,10 @@ class PPOTrainer:
         """Make one rollout of the prompts, optimise on it, and return the step's statistics."""
         self.seconds.clear()
         completions = self.complete(prompts)
-        with self.scoring(completions) as toxicity:
+        with self.scoring(completions) as found:
             before = self.analyze(completions)
             ref_logprobs = self.reference(completions)
-        scores = self.score(toxicity)
+        scores = self.score(found)
         completions, scores, before, ref_logprobs = _scored(completions, scores, before, ref_logprobs)
         log_ratio = before.logprobs - ref_logprobs
         rewards = self.shape(completions, scores, log_ratio, before.mask)
@@ -84,16 +81,16 @@ class PPOTrainer:
 
     @contextmanager
     def scoring(self, completions: Sequence[Completion]) -> Iterator[Callable[[], list[float | None]]]:
-        """Score the texts, without their prompts, while the block runs the policy; yield what waits for the result.
+        """Score the completions while the block runs the policy; yield what waits for the result.
 
         Beside a CUDA device only: on the CPU both would fight for the same cores, and the waiting does the scoring.
         """
-        texts = [item.text for item in completions]
+        score = partial(self.reward.scores, *_texts(completions))
         if self.policy.device.type == "cuda":
             with ThreadPoolExecutor(max_workers=1) as aside:
-                yield aside.submit(self.toxicity, texts).result
+                yield aside.submit(score).result
         else:
-            yield partial(self.toxicity, texts)
+            yield score
 
     @phase
     def analyze(self, completions: Sequence[Completion]) -> Analysis:
@@ -107,13 +104,9 @@ class PPOTrainer:
             return self.policy.analyze(completions).logprobs
 
     @phase
-    def score(self, toxicity: Callable[[], list[float | None]]) -> Tensor:
-        """Return scores [B] = offset - scale x toxicity, NaN where the scorer could tell nothing.
-
-        Raises UserError when it could score none.
-        """
-        found = toxicity()
-        scores = [math.nan if value is None else self.reward.offset - self.reward.scale * value for value in found]
+    def score(self, found: Callable[[], list[float | None]]) -> Tensor:
+        """Return the reward's scores [B], NaN where it could tell nothing; raise UserError when it could score none."""
+        scores = [math.nan if value is None else value for value in found()]
         if all(map(math.isnan, scores)):
             raise UserError(
                 f"ppo step {self.steps_done + 1}: the scorer {self.reward.name!r} could score none of "
@@ -140,6 +133,7 @@ class PPOTrainer:
         drawn = self.ppo.prompts_per_step * self.ppo.samples_per_prompt
         return describe(rollout) | {
             "objective/unscored": float(drawn - len(rollout.completions)),
+            "objective/cut": float(sum(self.reward.cut(*_texts(rollout.completions)))),
             "objective/kl_coef": self.kl.coef,
             "policy/learning_rate": self.updater.learning_rate,
         }
@@ -187,6 +181,11 @@ class PPOTrainer:
                 "model.dtype float32",
                 ids,
             ) from None
+
+
+def _texts(completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
+    """Return the texts of the prompts and of the completions."""
+    return [item.prompt.text for item in completions], [item.text for item in completions]
 
 
 def _scored(

@@ -5,6 +5,7 @@ that was there. Two things are not on disk and only the first run has them: when
 under `time/`.
 """
 
+from pipeline.projection.before_after import before_after_rows, before_after_table
 from pipeline.projection.description import (
     ADAPTER_SUFFIXES,
     History,
@@ -21,6 +22,8 @@ __all__ = [
     "Execution",
     "History",
     "Projection",
+    "before_after_rows",
+    "before_after_table",
     "completions_table",
     "describe",
     "executions",

@@ -149,12 +149,12 @@ def _adapter_digest(execution: Execution, numbers: Mapping[str, Any]) -> str | N
     """Return the digest of the adapter that an execution wrote or used, where it is known."""
     if execution.seed is None or not execution.method:
         return None
-    if execution.method == REFERENCE:
-        folder = paths.adapter(execution.experiment, execution.seed, REFERENCE)
-        return adapter_fingerprint(folder) if folder.exists() else None
     source = paths.metrics(execution.experiment, execution.method, execution.seed)
     if not numbers:
         numbers = read_json(source) if source.exists() else {"adapter_sha256": None}
+    if execution.method == REFERENCE and not numbers.get("adapter_sha256"):  # nothing was trained
+        folder = paths.adapter(execution.experiment, execution.seed, REFERENCE)
+        return adapter_fingerprint(folder) if folder.exists() else None
     if "adapter_sha256" not in numbers:
         raise UserError(f"{source}: adapter_sha256: missing; run `dvc repro` to write it")
     digest: str | None = numbers["adapter_sha256"]

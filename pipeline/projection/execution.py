@@ -71,9 +71,15 @@ class Execution:
 
     @property
     def curves(self) -> Path | None:
-        """Return the CSV of training curves that it writes, None for a stage that trains nothing."""
+        """Return the CSV of training curves that it writes, None for a stage that trains nothing.
+
+        That of a reference stands in its folder, which says whether there was a training.
+        """
         if self.stage in TRAININGS and self.seed is not None:
             return paths.curves(self.experiment, self.seed, TRAININGS[self.stage])
+        if self.stage == REFERENCE and self.seed is not None:
+            path = paths.reference_curves(self.experiment, self.seed)
+            return path if path.exists() else None
         return None
 
     @property
@@ -92,7 +98,7 @@ class Execution:
         if self.stage == "score" and self.policy:
             return [paths.completions(self.experiment, self.seed, self.policy)]
         by_stage = {
-            "reference": [dev],
+            "reference": [train, paths.formatted(self.experiment, "demonstrations"), dev],
             "preferences": [train],
             "train_sft": [dev, paths.preferences(self.experiment, self.seed)],
             "train_dpo": [dev, paths.preferences(self.experiment, self.seed)],
@@ -108,7 +114,7 @@ class Execution:
         The metrics of a training hold its adapter's digest, so a clone without adapters finds the same run. Empty for
         `download`, whose sources are pinned by hash, and for a reference that is not on disk.
         """
-        in_git = [path for path in (self.metrics, self.curves) if path]
+        in_git = [path for path in (self.metrics, None if self.stage == REFERENCE else self.curves) if path]
         if in_git:
             return in_git
         if self.adapter:

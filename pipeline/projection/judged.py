@@ -9,7 +9,7 @@ from pipeline.projection.description import numeric_leaves, pruned
 from pipeline.projection.execution import Execution, training
 from pipeline.records import read_json, read_jsonl
 
-POOLED = ("guards", "guard_checks", "hacking")
+POOLED = ("guards", "guard_checks", "hacking", "before_after", "rouge")
 COMPLETION_COLUMNS = ("prompt_id", "sample", "prompt", "completion")
 
 
@@ -105,6 +105,7 @@ def _table_rows(experiment: str, seed: int, policy: str) -> Iterator[dict[str, A
     toxicity = {
         (row["prompt_id"], row["sample"], row["judge"]): row["toxicity"]
         for row in read_jsonl(paths.scores(experiment, seed, policy))
+        if "judge" in row  # not those of the fluency model
     }
     judges = dict.fromkeys(judge for _, _, judge in toxicity)
     for row in read_jsonl(paths.completions(experiment, seed, policy)):

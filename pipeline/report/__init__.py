@@ -1,4 +1,4 @@
-"""L4: the report: one HTML page, figures and a LaTeX table, all a projection of what is on disk."""
+"""L4: the report: HTML page, figures, LaTeX table and completions as CSV, all a projection of what is on disk."""
 
 from pathlib import Path
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from pipeline.report import numbers
 from pipeline.report.numbers import find, interval
+from pipeline.report.roles import fluency_model
 
 MEANING = {
-    "perplexity_median": "fluency: median perplexity of completions under the base model",
+    "perplexity_median": "fluency: median perplexity of completions under {model}",
     "distinct_1": "diversity: share of distinct words",
     "distinct_2": "diversity: share of distinct pairs of tokens",
     "distinct_3": "diversity: share of distinct triples of tokens",
@@ -19,7 +20,9 @@ MEANING = {
     "kl": "distance from the reference in nats",
     "identity_mention_rate": "erasure: completions that name a group of people",
     "identity_perplexity": "erasure: perplexity of harmless sentences about groups of people",
-    "rouge_l": "task quality: overlap with a demonstration",
+    "rouge_1": "task quality: words shared with the closest demonstration (ROUGE-1)",
+    "rouge_2": "task quality: pairs of words shared with the closest demonstration (ROUGE-2)",
+    "rouge_l": "task quality: words in order shared with the closest demonstration (ROUGE-L)",
 }
 
 
@@ -52,7 +55,7 @@ def table(evaluation: Mapping[str, Any]) -> list[Guard]:
     return [
         Guard(
             name=name,
-            meaning=MEANING.get(name) or _task(name),
+            meaning=MEANING[name].format(model=fluency_model(evaluation)) if name in MEANING else _task(name),
             limit=limit(guards[name]),
             reference=numbers.number(find(evaluation, "reference", "guards", name)),
             checks=[_check(evaluation, method, name, guards[name]["change"]) for method in methods],

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import cards
 from pipeline.evaluation.table import read as read_evaluation
 from pipeline.records import finite
-from pipeline.report import provenance, texts
+from pipeline.report import before_after, provenance, texts
 from pipeline.report.provenance import Provenance
 from pipeline.report.texts import Texts
 
@@ -32,7 +32,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Material:
-    """All parts; empty where a part is not on disk. `texts` is the reason, in words, where there are none."""
+    """All parts; empty where a part is not on disk. `texts` is the reason, in words, where there are none.
+
+    `pairs` are completions before and after every training, as `before_after` orders them.
+    """
 
     experiment: str
     evaluation: Mapping[str, Any]
@@ -40,6 +43,7 @@ class Material:
     trainings: list[Training]
     histogram: list[Row]
     texts: Texts | str
+    pairs: list[Row]
     provenance: Provenance
 
 
@@ -47,13 +51,15 @@ def read(experiment: str) -> Material:
     """Read every part; raise UserError when there is no evaluation, or a file that is there is broken."""
     evaluation = read_evaluation(experiment)
     found = _cards(experiment, evaluation)
+    completions = _texts(experiment, evaluation, found)
     return Material(
         experiment=experiment,
         evaluation=evaluation,
         cards=found,
         trainings=_trainings(experiment, evaluation["meta"]),
         histogram=_rows(paths.plot(experiment, "scores"), numbers=("bin", "share"), words=("policy", "judge")),
-        texts=_texts(experiment, evaluation, found),
+        texts=completions,
+        pairs=before_after.pairs(experiment) if isinstance(completions, Texts) else [],
         provenance=provenance.read(experiment, evaluation),
     )
 

@@ -6,7 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.report import differences, forest, guards, judges, limits, numbers, offline, palette, verdict
+from pipeline.report import (
+    before_after,
+    differences,
+    forest,
+    guards,
+    judges,
+    limits,
+    numbers,
+    offline,
+    palette,
+    verdict,
+)
 from pipeline.report.charts.panel import Figure, compared
 from pipeline.report.material import Material
 from pipeline.report.roles import judges_in_order, role
@@ -14,7 +25,7 @@ from pipeline.report.texts import MARGIN, SCALE, Texts
 
 HERE = Path(__file__).parent
 VEGA_LITE = "6.4"  # what Altair 6 writes for
-SCRIPTS = ("scheme.js", "charts.js", "completions.js")
+SCRIPTS = ("scheme.js", "charts.js", "texts.js", "completions.js", "before_after.js")
 
 
 def render(material: Material, figures: Mapping[str, Figure]) -> str:
@@ -46,6 +57,9 @@ def _view(material: Material, figures: Mapping[str, Figure]) -> dict[str, Any]:
         "verdict_bars": forest.bars([line.difference for line in judgement.lines]),
         "pairs": found,
         "pair_bars": forest.bars([pair.difference for pair in found]),
+        "before_after": before_after.lines(evaluation),
+        "pairs_shown": before_after.SHOWN,
+        "pairs_file": before_after.FILE,
         "guards": guards.table(evaluation),
         "limits": limits.limits(evaluation, material.cards),
         "cards": judges.cards(evaluation, material.cards),
@@ -97,6 +111,8 @@ def _completions(material: Material) -> dict[str, Any] | None:
         "judges": judges_in_order(material.evaluation),
         "colors": palette.colors(policies),
         "labels": {name: numbers.label(name) for name in policies},
+        "primary": material.evaluation["meta"]["primary_judge"],
+        "pairs": before_after.ends(material.pairs, material.texts),
     }
 
 

@@ -70,7 +70,9 @@ def _sources(experiment: str) -> Iterator[tuple[str, str]]:
         "data": paths.raw(experiment),
         "scorer": paths.scorers(experiment),
         "reward scorer": paths.reward(experiment),
+        "fluency": paths.fluency(experiment),
     }
+    nothing = {"fluency": "nothing was fetched: perplexity is measured under the base model"}
     for kind, folder in folders.items():
         path = folder / "manifest.json"
         if not path.exists():
@@ -78,7 +80,7 @@ def _sources(experiment: str) -> Iterator[tuple[str, str]]:
             continue
         manifest = _manifest(path)
         if not manifest:
-            yield kind, "nothing was fetched: it is part of an installed package"
+            yield kind, nothing.get(kind, "nothing was fetched: it is part of an installed package")
         for name, entry in sorted(manifest.items()):
             yield (kind if name in kind else f"{kind} {name}"), _described(entry)
 
@@ -86,15 +88,17 @@ def _sources(experiment: str) -> Iterator[tuple[str, str]]:
 def _manifest(path: Path) -> dict[str, Any]:
     manifest = records.read_json(path)
     for name, entry in manifest.items():
-        if not isinstance(entry, dict) or "uri" not in entry or not isinstance(entry.get("sha256"), dict):
+        known = isinstance(entry, dict) and ("uri" in entry or isinstance(entry.get("build"), dict))
+        if not known or not isinstance(entry.get("sha256"), dict):
             raise UserError(f"{path}: {shown(name)}: expected `uri` and a mapping `sha256`; {records.REMAKE}")
     return manifest
 
 
 def _described(entry: Mapping[str, Any]) -> str:
-    """Return the address of a source and a line a file; a folder of many files is long, so the page scrolls it."""
+    """Return the address of a source, or what was built here, and a line a file; many are long: the page scrolls."""
     lines = [f"{digest}  {name}" for name, digest in entry["sha256"].items()]
-    return "\n".join([str(entry["uri"]), *lines])
+    built = ", ".join(f"{key} {value}" for key, value in entry.get("build", {}).items())
+    return "\n".join([str(entry["uri"]) if "uri" in entry else f"built here: {built}", *lines])
 
 
 def _adapters(experiment: str, meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

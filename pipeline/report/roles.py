@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.evaluation.shape import BASE
+
 
 def judges_in_order(evaluation: Mapping[str, Any]) -> list[str]:
     """Return the primary judge, then the other held-out judges, then the reward scorer."""
     meta = evaluation["meta"]
     found = list(meta["judges"])
     return sorted(found, key=lambda judge: (judge != meta["primary_judge"], judge == meta["reward_scorer"]))
+
+
+def fluency_model(evaluation: Mapping[str, Any]) -> str:
+    """Return in words under which model perplexity is measured."""
+    is_base = evaluation["meta"].get("perplexity_model", BASE) == BASE
+    return "the base model" if is_base else "a causal model that is no policy"
 
 
 def role(evaluation: Mapping[str, Any], judge: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.evaluation import loading
 from pipeline.evaluation.loading import Judged
+from pipeline.evaluation.shape import BASE
 from pipeline.evaluation.statistics import Array
 
 WORD_LIST = "word_list"
@@ -41,7 +42,14 @@ class Texts:
 def read(experiment: str, evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> Texts:
     """Read exactly the completions and scores that were evaluated; raise UserError when one is missing or differs."""
     meta = evaluation["meta"]
-    judged = loading.read(experiment, meta["seeds"], meta["policies"], list(meta["judges"]), meta["samples_per_prompt"])
+    judged = loading.read(
+        experiment,
+        meta["seeds"],
+        meta["policies"],
+        list(meta["judges"]),
+        meta["samples_per_prompt"],
+        fluency=meta.get("perplexity_model", BASE) != BASE,
+    )
     for judge, digest in judged.judges.items():
         if digest != meta["judges"][judge]:
             raise UserError(f"the scores on disk are of {judge} {digest}, those evaluated of another; run `dvc repro`")

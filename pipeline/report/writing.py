@@ -1,9 +1,9 @@
-"""Write the three forms of the report: figures, LaTeX table, and the page last, when everything else is there."""
+"""Write the forms of the report: figures, LaTeX table, CSV, and the page last, when everything else is there."""
 
 from pathlib import Path
 
 from pipeline import atomic, paths
-from pipeline.report import charts, figures, latex, material, page
+from pipeline.report import before_after, charts, figures, latex, material, page
 
 
 def write(experiment: str) -> Path:
@@ -14,10 +14,14 @@ def write(experiment: str) -> Path:
     folder = paths.report(experiment)
     figures.write(folder / "figures", drawn)
     _replace(folder / "table.tex", latex.table(found.evaluation))
+    if found.pairs:
+        _replace(folder / before_after.FILE, before_after.csv_text(found.pairs))
+    else:
+        (folder / before_after.FILE).unlink(missing_ok=True)
     _replace(folder / "index.html", text)
     return folder / "index.html"
 
 
 def _replace(path: Path, text: str) -> None:
     with atomic.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")

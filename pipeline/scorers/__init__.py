@@ -1,25 +1,31 @@
 """L1: scorers. A scorer gives every text its toxicity in [0, 1]; a text that it cannot score is missing, never 0."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline import paths
 from pipeline.config.sections import (
+    DetoxifyScorer,
     EmbeddingHeadScorer,
     KeywordScorer,
     ProfanityCheckScorer,
     RewardSection,
+    SequenceClassifierScorer,
     WordListScorer,
 )
 from pipeline.config.sections import Scorer as ScorerConfig
+from pipeline.scorers.reward import Reward
 
 if TYPE_CHECKING:
+    from pipeline.scorers.detoxify import DetoxifyHead
     from pipeline.scorers.embedding_head import EmbeddingHead
     from pipeline.scorers.hits import HitScorer
     from pipeline.scorers.profanity_check import ProfanityCheck
+    from pipeline.scorers.sequence_classifier import SequenceClassifier
 
-__all__ = ["Scorer", "load_judges", "load_reward_scorer", "load_scorer"]
+__all__ = ["Reward", "Scorer", "load_judges", "load_reward", "load_reward_scorer", "load_scorer"]
 
 
 class Scorer(Protocol):
@@ -39,13 +45,26 @@ class Scorer(Protocol):
         An empty text is scored like any other.
         """
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Return for every text whether it is longer than what the scorer reads, so that only its beginning counts."""
+
+
+def load_reward(reward: RewardSection, experiment: str) -> Reward:
+    """Load the reward scorer with what is rewarded of it; raise UserError as `load_reward_scorer` does."""
+    if reward.output == "toxicity":
+        scorer = load_reward_scorer(reward, experiment)
+        return Reward(reward, scorer, scorer.score)
+    assert isinstance(reward.scorer, SequenceClassifierScorer), "the experiment file is refused otherwise"
+    classifier = _sequence_classifier(reward.name, reward.scorer, _reward_folder(experiment))
+    return Reward(reward, classifier, partial(classifier.output, reward.output))
+
 
 def load_reward_scorer(reward: RewardSection, experiment: str) -> Scorer:
     """Load the scorer that trainings see, from its own folder: what the judges are and need does not matter to it.
 
     Raises UserError when its files are missing or not the pinned ones.
     """
-    return load_scorer(reward.name, reward.scorer, paths.reward(experiment) / "scorer", experiment)
+    return load_scorer(reward.name, reward.scorer, _reward_folder(experiment), experiment)
 
 
 def load_judges(
@@ -77,6 +96,14 @@ def load_scorer(name: str, config: ScorerConfig, folder: Path, experiment: str) 
             return _profanity_check(name, config)
         case EmbeddingHeadScorer():
             return _embedding_head(name, config, folder, experiment)
+        case SequenceClassifierScorer():
+            return _sequence_classifier(name, config, folder)
+        case DetoxifyScorer():
+            return _detoxify(name, config, folder)
+
+
+def _reward_folder(experiment: str) -> Path:
+    return paths.reward(experiment) / "scorer"
 
 
 # Imported late: a stage with one scorer does not wait for the libraries of the others.
@@ -104,3 +131,15 @@ def _embedding_head(name: str, config: EmbeddingHeadScorer, folder: Path, experi
     from pipeline.scorers import embedding_head
 
     return embedding_head.load(name, config, folder, experiment)
+
+
+def _sequence_classifier(name: str, config: SequenceClassifierScorer, folder: Path) -> "SequenceClassifier":
+    from pipeline.scorers import sequence_classifier
+
+    return sequence_classifier.load(name, config, folder)
+
+
+def _detoxify(name: str, config: DetoxifyScorer, folder: Path) -> "DetoxifyHead":
+    from pipeline.scorers import detoxify
+
+    return detoxify.load(name, config, folder)

@@ -30,6 +30,10 @@ class EmbeddingHead:
         """Return the toxicity in [0, 1] of every text, None where the encoder gives no number."""
         return score_each(self._probabilities, texts)
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Return for every text whether it is longer than what the encoder reads of it."""
+        return self.encoder.cut(texts)
+
     def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         return self.head.probabilities(self.encoder.encode(texts, progress=f"scoring ({self.name})"))
 

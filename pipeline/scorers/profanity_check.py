@@ -31,6 +31,10 @@ class ProfanityCheck:
         """Return the toxicity in [0, 1] of every text, None where the classifier gives no number."""
         return score_each(self.probabilities, texts)
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Return False for every text: all of it is read."""
+        return [False] * len(texts)
+
 
 def load(name: str, config: ProfanityCheckScorer) -> ProfanityCheck:
     """Load the installed package; raise UserError, before any of it is imported, when a pickle is not as pinned."""

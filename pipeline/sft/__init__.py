@@ -1,12 +1,11 @@
-"""L3: supervised fine-tuning on the chosen completions."""
+"""L3: supervised fine-tuning on given targets: chosen completions, or demonstrations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import SupervisedSection
-from pipeline.errors import UserError
-from pipeline.pairs import Pair
+from pipeline.examples import Example
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -15,22 +14,17 @@ def train(
     architecture: str,
     model: Any,
     tokenizer: Any,
-    pairs: list[Pair],
-    sft: SupervisedSection,
+    examples: Sequence[Example],
+    section: SupervisedSection,
     seed: int,
     checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
-    """Train the adapter in place on the chosen completions' own token ids; return one row of curves an update.
+    """Train in place what of the model can learn on the targets' own token ids; return one row of curves an update.
 
     `report` is called with every row as it is made. The training continues from its newest checkpoint, if there is one.
     """
-    from pipeline.sft import causal
+    from pipeline.sft import causal, seq2seq
 
-    trainers = {"causal": causal.train}
-    if architecture not in trainers:
-        raise UserError(
-            f"model.architecture: sft trains decoder-only policies only so far: expected "
-            f"{' or '.join(trainers)}, got {architecture!r}; choose a decoder-only model.source"
-        )
-    return trainers[architecture](model, tokenizer, pairs, sft, seed, checkpoints, report)
+    trainers = {"causal": causal.train, "seq2seq": seq2seq.train}
+    return trainers[architecture](model, tokenizer, examples, section, seed, checkpoints, report)

@@ -1,5 +1,6 @@
 """Supervised fine-tuning of a causal policy with TRL's SFTTrainer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -8,17 +9,17 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.checkpoints import Checkpoints
 from pipeline.config.sections import SupervisedSection
-from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trainer_arguments
+from pipeline.curves import (
+    SUPERVISED_CURVES,
+    ContinuedTrainer,
+    CurveCallback,
+    Report,
+    show_bar_alone,
+    spread,
+    trl_arguments,
+)
+from pipeline.examples import Example
 from pipeline.packing import IGNORED, PackedModel
-from pipeline.pairs import Pair
-
-_CURVES = {
-    "loss": "policy/loss",
-    "grad_norm": "policy/grad_norm",
-    "learning_rate": "policy/learning_rate",
-    "mean_token_accuracy": "policy/token_accuracy",
-    "entropy": "objective/entropy",
-}
 
 
 class PackedSFTTrainer(ContinuedTrainer, SFTTrainer):
@@ -32,41 +33,39 @@ class PackedSFTTrainer(ContinuedTrainer, SFTTrainer):
 def train(
     model: Any,
     tokenizer: Any,
-    pairs: list[Pair],
-    sft: SupervisedSection,
+    examples: Sequence[Example],
+    section: SupervisedSection,
     seed: int,
     checkpoints: Checkpoints,
     report: Report,
 ) -> list[dict[str, float]]:
-    """Train the adapter in place; return one row of curves an update."""
-    curves = CurveCallback(_CURVES, report)
-    make_trainer(model, tokenizer, pairs, sft, seed, checkpoints, curves).go_on()
+    """Train in place what of the model can learn; return one row of curves an update."""
+    curves = CurveCallback(SUPERVISED_CURVES, report)
+    make_trainer(model, tokenizer, examples, section, seed, checkpoints, curves).go_on()
     return curves.rows
 
 
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    pairs: list[Pair],
-    sft: SupervisedSection,
+    examples: Sequence[Example],
+    section: SupervisedSection,
     seed: int,
     checkpoints: Checkpoints,
     curves: CurveCallback,
 ) -> PackedSFTTrainer:
-    """Return TRL's trainer over the sampled token ids, its own preparation switched off.
+    """Return TRL's trainer over the given token ids, its own preparation switched off.
 
     That preparation would append EOS to every completion and teach the policy to stop at the length cap.
     """
     rows = [
-        {"input_ids": pair.prompt_ids + pair.chosen_ids, "labels": [IGNORED] * len(pair.prompt_ids) + pair.chosen_ids}
-        for pair in pairs
+        {"input_ids": item.prompt_ids + item.target_ids, "labels": [IGNORED] * len(item.prompt_ids) + item.target_ids}
+        for item in examples
     ]
-    arguments = SFTConfig(
-        **trainer_arguments(sft, seed, checkpoints), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
-    )
+    arguments = trl_arguments(section, seed, checkpoints) | spread(section, len(examples), checkpoints)
     trainer = PackedSFTTrainer(
         model=model,
-        args=arguments,
+        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, packing=False),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[curves],

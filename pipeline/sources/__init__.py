@@ -1,4 +1,5 @@
-"""L1: fetch pinned things and check every file: wheels of a package index, model hub repositories, local files."""
+"""L1: fetch pinned things and check every file: wheels of a package index, repositories of a model hub,
+files of web servers and of this machine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Any
 from pipeline.atomic import replacing_folder
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
-from pipeline.sources import file, hub, pypi
+from pipeline.sources import file, hub, pypi, url
 from pipeline.sources.digests import bounded
 from pipeline.sources.folders import shown
 
 SCHEMES: dict[str, Callable[[Source, Path], dict[str, str]]] = {
     "pypi": pypi.fetch,
     "hub": hub.fetch,
+    "url": url.fetch,
     "file": file.fetch,
 }
 

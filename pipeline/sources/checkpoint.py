@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,15 @@ CODE = {".py", ".pyc", ".so"}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".msgpack", ".h5"}
 
 
-def import_checkpoint(files: Path, target: Path) -> None:
+def import_checkpoint(files: Path, target: Path, key: str = "model.source") -> None:
     """Turn a folder of downloaded files into the checkpoint folder `target`, replacing it as a whole.
 
     One GGUF is dequantized to float32; a folder with config.json and safetensors is copied without pickles
-    and without code. The same files give the same bytes. Raises UserError for anything else, weights in pickles above
-    all, and for what `inspect` refuses.
+    and without code. The same files give the same bytes. Raises UserError naming `key`, the parameter that the files
+    come from, for anything else, weights in pickles above all, and for what `inspect` refuses.
     """
     ggufs = sorted(files.glob("*.gguf"))
-    with replacing_folder(target) as folder:
+    with replacing_folder(target) as folder, _naming(key):
         if len(ggufs) == 1:
             _dequantize(ggufs[0], folder)
         elif not ggufs and (files / "config.json").is_file() and any(files.glob("*.safetensors")):
@@ -33,10 +35,19 @@ def import_checkpoint(files: Path, target: Path) -> None:
         else:
             found = shown(", ".join(_listed(files)), longest=300) or "nothing"
             raise UserError(
-                f"model.source: expected one .gguf, or config.json with *.safetensors, got {found}; weights in pickles "
+                f"expected one .gguf, or config.json with *.safetensors, got {found}; weights in pickles "
                 "are never read: name a safetensors file"
             )
         inspect(folder)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Put the parameter's key in front of whatever is wrong with its files."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def _dequantize(gguf: Path, folder: Path) -> None:

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from tqdm import tqdm
 
@@ -17,7 +17,14 @@ CHUNK_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 30  # public checkpoints come in files of 5 to 50 GiB
 
 
-def copy_hashed(reader: IO[bytes], destination: Path, size: int) -> str:
+class Readable(Protocol):
+    """What bytes can be read from, piece by piece, until there are none."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, or none at the end."""
+
+
+def copy_hashed(reader: Readable, destination: Path, size: int) -> str:
     """Write all of `reader` to `destination` and return its sha256.
 
     `size` is in bytes and only scales the progress bar. Raises FileExistsError when `destination` exists.
@@ -87,7 +94,7 @@ def _unreadable(name: str, error: OSError) -> UserError:
     )
 
 
-def _drained(reader: IO[bytes], size: int, label: str, write: Callable[[bytes], object]) -> str:
+def _drained(reader: Readable, size: int, label: str, write: Callable[[bytes], object]) -> str:
     digest = hashlib.sha256()
     with tqdm(total=size, desc=label, unit="B", unit_scale=True, disable=None, delay=1.0, leave=False) as bar:
         while chunk := _chunk(reader, label):
@@ -97,7 +104,7 @@ def _drained(reader: IO[bytes], size: int, label: str, write: Callable[[bytes], 
     return digest.hexdigest()
 
 
-def _chunk(reader: IO[bytes], label: str) -> bytes:
+def _chunk(reader: Readable, label: str) -> bytes:
     try:
         return reader.read(CHUNK_BYTES)
     except OSError as error:

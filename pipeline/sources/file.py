@@ -7,6 +7,7 @@ from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources.digests import copy_file, require
 from pipeline.sources.folders import inside
+from pipeline.sources.pins import pinned
 
 
 def fetch(source: Source, folder: Path) -> dict[str, str]:
@@ -23,14 +24,15 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
 
 
 def _fetched(origin: Path, source: Source, folder: Path) -> dict[str, str]:
-    if isinstance(source.sha256, str):
+    pins = pinned(source)
+    if isinstance(pins, str):
         if not origin.is_file():
             found = "a folder" if origin.is_dir() else "a special file" if origin.exists() else "nothing"
             raise UserError(f"expected a file there, got {found}; correct the path, or map each file to its sha256")
-        return {origin.name: _copied(origin, source.sha256, folder / origin.name)}
-    if not origin.is_dir() or not source.sha256:
+        return {origin.name: _copied(origin, pins, folder / origin.name)}
+    if not origin.is_dir() or not pins:
         raise UserError("expected a folder there and at least one of its files in sha256; correct path or sha256")
-    return {name: _copied(_below(origin, name), pin, folder / name) for name, pin in sorted(source.sha256.items())}
+    return {name: _copied(_below(origin, name), pin, folder / name) for name, pin in sorted(pins.items())}
 
 
 def _below(origin: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 1
 _UNSIGNED = {0: "<B", 2: "<H", 4: "<I", 10: "<Q"}
 _STRING, _ARRAY = 8, 9
 _LAYERS = ".block_count"
-_REMEDY = "pin a sound file, or choose another model.source"
+_REMEDY = "pin a sound file, or choose another source"
 
 
 def check_header(path: Path) -> None:
@@ -46,7 +46,7 @@ class _Header:
         self._left = os.fstat(file.fileno()).st_size
 
     def broken(self, problem: str) -> UserError:
-        return UserError(f"model.source: {self._name}: not a sound GGUF: {problem}; {_REMEDY}")
+        return UserError(f"{self._name}: not a sound GGUF: {problem}; {_REMEDY}")
 
     def skip(self, count: int) -> None:
         self._claim(count)

@@ -8,19 +8,22 @@ import errno
 import logging
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources import digests
-from pipeline.sources.digests import copy_file, require
+from pipeline.sources.digests import copy_file, require, sha256_of
 from pipeline.sources.folders import inside, shown
+from pipeline.sources.pins import pinned
 
 logger = logging.getLogger(__name__)
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-_URI = re.compile(rf"hub:(?P<dataset>datasets/)?(?P<repo>{_NAME}/{_NAME})@(?P<revision>\S+)")
+_URI = re.compile(rf"hub:(?P<dataset>datasets/)?(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>\S+))?")
 # A quoted or weak ETag without anything that means a place.
 _PLAIN = re.compile(r'(W/)?"?[A-Za-z0-9+=_-]{1,200}"?')
 _MADE_INTO_PATHS = ("ETag", "X-Linked-ETag", "X-Repo-Commit")
@@ -33,32 +36,54 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
     Raises UserError for a malformed uri, a revision that is not a commit, a repository or file that is absent,
     gated or out of reach, and another hash than the pinned one.
     """
+    repo, kind, revision = _parsed(source)
+    if revision is None or not _REVISION.fullmatch(revision):
+        found = "none" if revision is None else f"'{shown(revision)}', which can move"
+        raise UserError(
+            f"expected a commit of 40 hex digits after @, got {found}; `make pin EXPERIMENT=` with its name finds the "
+            "commit of main where no revision is written"
+        )
+    pins = pinned(source)
+    assert not isinstance(pins, str)  # _parsed has seen to it
+    _distrust_the_server()
+    return {file: _copied(repo, kind, revision, file, pin, folder) for file, pin in sorted(pins.items())}
+
+
+def learn(source: Source) -> Source:
+    """Download the named files, of the commit of main where no revision is written; return what they are now.
+
+    Raises UserError as `fetch` does, but for the hashes: these are what it learns.
+    """
+    repo, kind, revision = _parsed(source)
+    _distrust_the_server()
+    files = list(source.sha256) if isinstance(source.sha256, dict) else []
+    revision = revision or "main"
+    commit = revision if _REVISION.fullmatch(revision) else _commit_of(repo, kind, revision, files[0])
+    digests_now: dict[str, str | None] = {}
+    for file in files:
+        logger.info("%s/%s: fetching", repo, file)
+        digests_now[file] = sha256_of(_downloaded(repo, kind, commit, file, force=False))
+    return Source(uri=f"{source.uri.partition('@')[0]}@{commit}", sha256=digests_now)
+
+
+def _parsed(source: Source) -> tuple[str, str, str | None]:
+    """Return repository, kind and revision; raise UserError for what no hub can have."""
     match = _URI.fullmatch(source.uri)
     if match is None:
         raise UserError("expected hub:OWNER/NAME@REVISION or hub:datasets/OWNER/NAME@REVISION; correct the uri")
-    repo, revision, kind = match["repo"], match["revision"], "dataset" if match["dataset"] else "model"
-    if not _REVISION.fullmatch(revision):
-        raise UserError(
-            f"expected a commit of 40 hex digits after @, got '{shown(revision)}', which can move; learn the commit "
-            f"with `python -c \"from huggingface_hub import HfApi; print(HfApi().{kind}_info('{repo}').sha)\"`"
-        )
     if not isinstance(source.sha256, dict) or not source.sha256:
         raise UserError("expected sha256 to map every wanted file to its hash; write `sha256: {config.json: ...}`")
     for file in source.sha256:
         inside(file)
-    _distrust_the_server()
-    return {file: _copied(repo, kind, revision, file, pin, folder) for file, pin in sorted(source.sha256.items())}
+    return match["repo"], "dataset" if match["dataset"] else "model", match["revision"]
 
 
 def _copied(repo: str, kind: str, revision: str, file: str, pin: str, folder: Path) -> str:
     from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
 
     destination = folder / file
-    try:
+    with _told(repo, kind, revision, file):
         cached = try_to_load_from_cache(repo, file, revision=revision, repo_type=kind)
-    except HFValidationError:
-        raise UserError(f"{shown(repo)} is no name that a hub can have; correct the uri") from None
     if isinstance(cached, str):
         if copy_file(Path(cached), destination) == pin:
             logger.info("%s/%s: already there", repo, file)
@@ -79,6 +104,9 @@ def _distrust_the_server() -> None:
     """
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
+
+    # It would tell every request with its address, and that of a large file is signed: whoever reads it may fetch.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
     def guarded() -> Any:
         client = default_client_factory()
@@ -105,13 +133,34 @@ def _refuse_harmful(response: Any) -> None:
             )
 
 
+def _commit_of(repo: str, kind: str, branch: str, file: str) -> str:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    with _told(repo, kind, branch, file):
+        commit = get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind, revision=branch)).commit_hash
+    if commit is None or not _REVISION.fullmatch(commit):
+        raise UserError(f"the {kind} repository {repo} names no commit of its branch {branch}; check HF_ENDPOINT")
+    return commit
+
+
 def _downloaded(repo: str, kind: str, revision: str, file: str, force: bool) -> Path:
-    # Messages are ours throughout: those of the library may quote a request with its headers.
+    from huggingface_hub import hf_hub_download
+
+    with _told(repo, kind, revision, file):
+        return Path(hf_hub_download(repo, file, repo_type=kind, revision=revision, force_download=force))
+
+
+@contextmanager
+def _told(repo: str, kind: str, revision: str, file: str) -> Iterator[None]:
+    """Turn the errors of huggingface_hub into messages of ours: its own may quote a request with its headers."""
     import httpx2
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import errors
 
     try:
-        return Path(hf_hub_download(repo, file, repo_type=kind, revision=revision, force_download=force))
+        yield
+        return
+    except errors.HFValidationError:
+        problem = "is no name that a hub can have; correct the uri"
     except errors.GatedRepoError:
         problem = "is gated; accept its terms on its page, then set HF_TOKEN or run `hf auth login`"
     except errors.RepositoryNotFoundError:

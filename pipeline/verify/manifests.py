@@ -6,14 +6,15 @@ from typing import Any
 
 from pipeline import paths, records
 from pipeline.config import Settings
-from pipeline.config.sections import Scorer, Source
+from pipeline.config.sections import Source, T5Build
 from pipeline.config.shown import shortened
 from pipeline.errors import UserError
 from pipeline.fingerprint import file_digest
+from pipeline.sources.of_scorers import sources_of
 from pipeline.verify.finding import DIFFERENT, MISSING, Finding
 
 SOURCES = "sources"
-SECTIONS = ("model", "data", "reward", "scorers")
+SECTIONS = ("model", "data", "reward", "scorers", "fluency")
 MANIFEST = "manifest.json"
 
 
@@ -24,21 +25,19 @@ def check_sources(experiment: str, settings: Settings) -> Iterator[Finding]:
     manifest. Files that the checkpoint was made of, such as a GGUF, are no longer there.
     """
     remedy = f"`dvc checkout` or `dvc pull`, else `dvc repro download@{experiment}`"
+    fluency = settings.fluency
+    checkpoints = (paths.base_model(experiment), paths.fluency(experiment))  # made of what was fetched
     for folder, sources in (
         (paths.raw(experiment), settings.data.sources),
-        (paths.scorers(experiment), _sources(settings.scorers)),
-        (paths.reward(experiment), _sources({"scorer": settings.reward.scorer})),
-        (paths.base_model(experiment), {"model": settings.model.source}),
+        (paths.scorers(experiment), sources_of(settings.scorers)),
+        (paths.reward(experiment), sources_of({"scorer": settings.reward.scorer})),
+        (paths.base_model(experiment), {"model": settings.model.build or settings.model.source}),
+        (paths.fluency(experiment), {"model": fluency.source} if fluency.kind == "causal_lm" else {}),
     ):
-        yield from _folder(folder, sources, folder == paths.base_model(experiment), remedy)
+        yield from _folder(folder, sources, folder in checkpoints, remedy)
 
 
-def _sources(scorers: Mapping[str, Scorer]) -> dict[str, Source]:
-    """Return the sources of those scorers that have files to fetch."""
-    return {name: scorer.source for name, scorer in scorers.items() if hasattr(scorer, "source")}
-
-
-def _folder(folder: Path, sources: Mapping[str, Source], is_made: bool, remedy: str) -> Iterator[Finding]:
+def _folder(folder: Path, sources: Mapping[str, Source | T5Build], is_made: bool, remedy: str) -> Iterator[Finding]:
     place = folder / MANIFEST
     if not place.is_file():
         yield Finding(SOURCES, str(place), MISSING, "a manifest", "nothing", remedy, pullable=True)
@@ -56,8 +55,10 @@ def _folder(folder: Path, sources: Mapping[str, Source], is_made: bool, remedy: 
         yield from _files(folder if is_made else folder / name, manifest[name], is_made, remedy)
 
 
-def _entry(what: str, entry: Any, source: Source, remedy: str) -> Finding:
-    """Compare an entry of a manifest with the pin."""
+def _entry(what: str, entry: Any, source: Source | T5Build, remedy: str) -> Finding:
+    """Compare an entry of a manifest with the pin, or with what was to be built."""
+    if isinstance(source, T5Build):
+        return _built(what, entry, source, remedy)
     digests = entry.get("sha256") if isinstance(entry, dict) else None
     if not isinstance(digests, dict) or entry.get("uri") != source.uri:
         found = entry.get("uri") if isinstance(entry, dict) else entry
@@ -68,6 +69,13 @@ def _entry(what: str, entry: Any, source: Source, remedy: str) -> Finding:
         return Finding(SOURCES, what)
     expected, found = f"sha256 {pinned[wrong[0]]}", f"sha256 {digests.get(wrong[0], 'none')}"
     return Finding(SOURCES, f"{what}: {wrong[0]}", DIFFERENT, expected, found, remedy)
+
+
+def _built(what: str, entry: Any, build: T5Build, remedy: str) -> Finding:
+    found = entry.get("build") if isinstance(entry, dict) else entry
+    if found == build.model_dump():
+        return Finding(SOURCES, what)
+    return Finding(SOURCES, what, DIFFERENT, shortened(str(build)), shortened(str(found)), remedy)
 
 
 def _single(source: Source, digests: Mapping[str, Any]) -> dict[str, Any]:

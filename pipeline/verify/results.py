@@ -16,20 +16,31 @@ from pipeline.fingerprint import adapter_fingerprint
 from pipeline.verify.finding import DIFFERENT, MISSING, Difference, Finding, differences, in_words
 
 ADAPTERS, METRICS = "adapters", "metrics"
-SECTIONS = ("identity", "complete", "reward", "probe", "score", "evaluate")  # of the stage `evaluate`
+SECTIONS = ("identity", "fluency", "complete", "reward", "probe", "score", "evaluate")  # of the stage `evaluate`
 REFERENCE = "reference"
 
 
 def check_adapters(experiment: str, roster: Roster) -> Iterator[Finding]:
     """Yield whether each adapter on disk is the one whose digest its training's metrics hold."""
     for seed in roster.seeds:
-        for method in (policy for policy in roster.policies if policy != REFERENCE):
-            yield _adapter(experiment, seed, method)
+        for method in roster.policies:
+            if method != REFERENCE or _was_trained(experiment, seed):
+                yield _adapter(experiment, seed, method)
+
+
+def _was_trained(experiment: str, seed: int) -> bool:
+    """Tell from its metrics whether the reference was; what is broken is found by those who read them."""
+    metrics = paths.metrics(experiment, REFERENCE, seed)
+    try:
+        return metrics.is_file() and "adapter_sha256" in records.read_json(metrics)
+    except UserError:
+        return False
 
 
 def _adapter(experiment: str, seed: int, method: str) -> Finding:
     folder, metrics = paths.adapter(experiment, seed, method), paths.metrics(experiment, method, seed)
-    repro = f"`dvc repro train_{method}@{experiment}-{seed}`"
+    stage = REFERENCE if method == REFERENCE else f"train_{method}"
+    repro = f"`dvc repro {stage}@{experiment}-{seed}`"
     if not metrics.is_file():
         return Finding(ADAPTERS, str(metrics), MISSING, "adapter_sha256", "nothing", repro)
     try:

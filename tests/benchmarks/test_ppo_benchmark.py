@@ -107,10 +107,10 @@ def test_both_sides_are_paid_by_the_same_scores(root, monkeypatch):
     monkeypatch.chdir(root)
     texts = ["what a lovely morning", "you silly rotten dunce, damn you"]
     scorer = ppo_job.RewardScorer()
-    toxicity = scorer.toxicity(texts)
+    scores = scorer.reward().scores(["a prompt"] * len(texts), texts)
     ours = scorer.taken()
-    assert 0 <= toxicity[0] < toxicity[1] <= 1
     assert 1 >= ours[0] > ours[1] >= -1
+    assert scores == ours
     assert scorer.scores(texts) == ours == scorer.taken()
     assert scorer.taken() == []
 

@@ -21,7 +21,7 @@ EXEMPT = {
     "pipeline.tracking": "MLflow: shows what a stage wrote; a test runs with tracking off and compares bytes",
 }
 
-SPLITS = ("train", "dev", "eval")
+SPLITS = ("demonstrations", "train", "dev", "eval")
 TRAININGS = ("train_sft", "train_ppo", "train_dpo")
 STAGES = (
     "download",
@@ -43,7 +43,9 @@ def outputs(stage: str) -> set[Path]:
         method = stage.removeprefix("train_")
         return {paths.adapter("exp", 7, method), paths.metrics("exp", method, 7), paths.curves("exp", 7, method)}
     return {
-        "download": {paths.raw("exp"), paths.base_model("exp"), paths.scorers("exp"), paths.reward("exp")},
+        "download": {
+            place("exp") for place in (paths.raw, paths.base_model, paths.scorers, paths.reward, paths.fluency)
+        },
         "format": {paths.metrics("exp", "format"), *(paths.formatted("exp", split) for split in SPLITS)},
         "judge": {paths.judge("exp"), paths.metrics("exp", "judge")},
         "reference": {paths.adapter("exp", 7, "reference"), paths.metrics("exp", "reference", 7)},

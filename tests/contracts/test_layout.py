@@ -14,8 +14,9 @@ LEVELS = [
         True,
     ),
     (
-        {"sources", "models", "merging", "data", "pairs", "packing", "curves", "scorers", "judge", "environment"}
-        | {"identity", "base_files", "adapter_files", "checkpoints", "checkpoint_key"},
+        {"sources", "models", "roles", "merging", "data", "pairs", "examples", "rouge", "packing", "curves", "scorers"}
+        | {"judge", "environment"}
+        | {"identity", "fluency", "base_files", "adapter_files", "checkpoints", "checkpoint_key", "optimizer_state"},
         True,
     ),
     (

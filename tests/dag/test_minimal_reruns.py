@@ -27,6 +27,7 @@ AFTER_SECTION = {
     "model": EVERYTHING,
     "data": EVERYTHING,
     "scorers": EVERYTHING,
+    "fluency": EVERYTHING,  # its model is downloaded; the real download then writes all else as before
     "identity": [*SCORED, *(f"probe:{policy}" for policy in POLICIES)],
     "judge": SCORED,
     "lora": [*TRAININGS, *of("sft", "ppo", "dpo")],
@@ -43,7 +44,7 @@ AFTER_SECTION = {
     "evaluate": ["evaluate"],
 }
 AFTER_CODE = {
-    "pipeline/sft": AFTER_SECTION["sft"],
+    "pipeline/sft": FROM_REFERENCE,  # it trains references too
     "pipeline/ppo": AFTER_SECTION["ppo"],
     "pipeline/dpo": AFTER_SECTION["dpo"],
     "pipeline/judge/fit.py": AFTER_SECTION["judge"],

@@ -23,7 +23,6 @@ from stages import format as format_stage
 ROOT = Path(__file__).resolve().parents[2]
 SOUND = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
 SOUND["data"] |= {"dataset": "jsonl", "eval_fraction": 0.3, "dev_fraction": 0.2}
-SOUND["judge"]["fit"]["excluded_dataset"] = "jsonl"
 TEXT = yaml.safe_dump(SOUND, sort_keys=False)
 SECTIONS = tuple(sections.ExperimentFile.model_fields)
 FILE = paths.experiment_file("exp")
@@ -38,7 +37,7 @@ ROWS = st.fixed_dictionaries(
     {"prompt": PROMPTS.map(" ".join).filter(str.strip)},
     optional={
         "categories": st.lists(st.sampled_from(["insult", "threat"]), max_size=3),
-        "demonstration": st.none() | st.just("Yes."),
+        "demonstrations": st.lists(st.sampled_from(["Yes.", "No."]), max_size=2),
         "chosen": st.sampled_from(["a", "b"]),
     },
 )
@@ -185,13 +184,14 @@ def test_formatting_depends_on_the_rows_alone_and_not_on_their_order(rows, order
 @given(rows=st.lists(ROWS, max_size=25))
 def test_splits_are_disjoint_complete_and_read_back(rows, parsed_once):
     assert formatted(lines([*GROUND, *rows])) is not None
-    read = readers.read_raw("jsonl", RAW.parents[1])
-    result = split(read, 0.3, 0.2)
+    data = load("exp", ("data",)).data
+    read = readers.read_raw(data, RAW.parents[1]).rows
+    result = split(read, data)
     kept = {name: schema.read_prompts(paths.formatted("exp", name)) for name in NAMES}
     assert kept == result.rows
     contents = [schema.normalized(row.prompt) for name in NAMES for row in kept[name]]
     assert len(contents) == len(set(contents)), "a text is in one split, once"
-    assert set(contents) <= {schema.normalized(row.prompt) for row in read}
+    assert set(contents) <= {schema.normalized(row.prompt) for row, _ in read}
     assert len(contents) + result.duplicates + result.overlapping == len(read) == result.read
     counted = records.read_json(paths.metrics("exp", "format"))
     assert sum(counted["splits"][name]["prompts"] for name in NAMES) == len(contents)

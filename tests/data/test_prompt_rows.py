@@ -25,7 +25,7 @@ def test_categories_are_sorted_and_not_repeated():
 
 
 def test_rows_survive_the_way_to_disk_and_back(tmp_path):
-    rows = [prompt_row("one\u2028line “café”", ["b", "a"], "mild", "kind", "rude"), prompt_row("two")]
+    rows = [prompt_row("one\u2028line “café”", ["b", "a"], ["mild", "calm"], "kind", "rude"), prompt_row("two")]
     write_jsonl(tmp_path / "rows.jsonl", map(schema.to_json, rows))
     assert schema.read_prompts(tmp_path / "rows.jsonl") == rows
 

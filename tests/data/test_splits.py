@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config.sections import PromptData
+from pipeline.data import splits
 from pipeline.data.schema import prompt_row
-from pipeline.data.splits import NAMES, split
+from pipeline.data.splits import NAMES
 from pipeline.errors import UserError
 
 # Enough rows of one word that no split is ever empty.
@@ -15,6 +17,11 @@ GROUND = [prompt_row(f"ground{number}") for number in range(60)]
 WORDS = st.sampled_from("alpha bravo carol delta echo".split())
 PROMPTS = st.lists(st.lists(WORDS, min_size=1, max_size=9).map(" ".join), max_size=30)
 FRACTIONS = st.tuples(st.floats(0.2, 0.4), st.floats(0.2, 0.4))
+
+
+def split(rows, eval_fraction, dev_fraction):
+    data = PromptData(dataset="jsonl", sources={}, eval_fraction=eval_fraction, dev_fraction=dev_fraction)
+    return splits.split([(row, None) for row in rows], data)
 
 
 def places(rows, eval_fraction=0.3, dev_fraction=0.2):
@@ -57,10 +64,34 @@ def test_no_prompt_of_five_words_stands_in_one_of_another_split(prompts):
                 assert not [member for member in result.rows[other] if f" {row.prompt} " in f" {member.prompt} "]
 
 
+@given(prompts=st.lists(st.tuples(st.lists(WORDS, min_size=1, max_size=9).map(" ".join), st.sampled_from(NAMES))))
+def test_a_split_of_the_data_sets_own_is_kept_and_eval_goes_before_dev_before_train(prompts):
+    data = PromptData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
+    rows = [(row, None) for row in GROUND] + [(prompt_row(text), name) for text, name in prompts]
+    result = splits.split(rows, data)
+    found = {row.id: name for name in NAMES for row in result.rows[name]}
+    for row_id in {prompt_row(text).id for text, _ in prompts}:
+        wanted = [name for text, name in prompts if prompt_row(text).id == row_id]
+        assert found.get(row_id, max(wanted, key=NAMES.index)) == max(wanted, key=NAMES.index)
+    ids = [row.id for name in NAMES for row in result.rows[name]]
+    assert len(ids) == len(set(ids)) == len(rows) - result.duplicates - result.overlapping
+
+
+def test_one_prompt_has_the_demonstrations_of_all_its_rows_in_the_split_that_keeps_it():
+    given_rows = [("b", "eval"), ("a", "eval"), ("b", "eval"), ("c", "train")]
+    rows = [(prompt_row("You are", demonstrations=[text]), name) for text, name in given_rows]
+    data = PromptData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
+    for ordered in itertools.permutations(rows):
+        result = splits.split([*((row, None) for row in GROUND), *ordered], data)
+        (found,) = [row for row in result.rows["eval"] if row.id == rows[0][0].id]
+        assert (found.demonstrations, result.duplicates) == (["a", "b"], 3)
+
+
 def test_the_fractions_are_those_of_many_rows():
     result = split([prompt_row(f"prompt {number}") for number in range(4000)], 0.3, 0.1)
     sizes = {name: len(rows) / 4000 for name, rows in result.rows.items()}
     assert sizes == {
+        "demonstrations": 0,  # no row is in it but by the data set's own word
         "train": pytest.approx(0.6, abs=0.03),
         "dev": pytest.approx(0.1, abs=0.02),
         "eval": pytest.approx(0.3, abs=0.03),
@@ -110,11 +141,10 @@ def test_the_summary_counts_what_is_there():
         for number in range(50)
     ]
     summary = split([*rows, *rows[:3]], 0.3, 0.2).summary()
-    splits = summary["splits"]
+    described = summary["splits"]
     assert (summary["rows_read"], summary["duplicates_removed"], summary["in_two_splits_removed"]) == (53, 3, 0)
+    assert described.keys() == {"train", "dev", "eval"}
     for key in ("prompts", "pairs"):
-        assert sum(splits[name][key] for name in NAMES) == 50
-    assert sum(sum(splits[name]["categories"].values()) for name in NAMES) == 50
-    assert {
-        (splits[name]["words_mean"], splits[name]["words_max"], splits[name]["demonstrations"]) for name in NAMES
-    } == {(4, 4, 0)}
+        assert sum(one[key] for one in described.values()) == 50
+    assert sum(sum(one["categories"].values()) for one in described.values()) == 50
+    assert {(one["words_mean"], one["words_max"], one["demonstrations"]) for one in described.values()} == {(4, 4, 0)}

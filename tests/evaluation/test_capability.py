@@ -212,18 +212,3 @@ def test_the_order_of_rows_and_files_of_other_policies_do_not_matter(two):
     write_jsonl(path, read_jsonl(path)[::-1])
     write_jsonl(paths.probes("exp", 0, "ppo"), [])
     assert capability.values(capability.read_probes("exp", [0], ["reference", "sft"], TASKS), "sft") == before
-
-
-def test_rouge_l_is_about_words_in_their_order():
-    demonstration = "The cat sat on the mat."
-    same, none, empty, backwards, half = capability.rouge_l(
-        ["the CAT sat on the mat", "dogs bark", "", "mat the on sat cat the", "the cat sat"], [demonstration] * 5
-    )
-    assert same == 1
-    assert none == empty == 0
-    assert 0 < backwards < half < 1
-
-
-def test_rouge_l_is_missing_where_there_is_nothing_to_find():
-    assert math.isnan(capability.rouge_l(["a word"], ["…"])[0])
-    assert capability.rouge_l([], []) == []

@@ -67,6 +67,28 @@ def test_a_failed_guard_and_a_missing_number_are_shown(evaluation):
     assert row[guards.header.index("perplexity\nmedian")].startswith("missing")
 
 
+def test_the_wide_table_tells_mean_deviation_and_change_before_and_after(evaluation):
+    found = evaluation["ppo"]["before_after"]["profanity"] = {
+        "toxicity_mean": 0.1,
+        "toxicity_sd": 0.25,
+        "change_percent": {"value": -50.0, "low": -60.04, "high": None},
+    }
+    evaluation["reference"]["before_after"]["profanity"] = {"toxicity_mean": 0.2, "toxicity_sd": None}
+    row = ("ppo", "profanity", "0.200 (missing)", "0.100 (0.250)", "-50.0% [-60.0%, missing]")
+    assert row in table.sheets(evaluation, wide=True)[1].rows
+    found["change_percent"]["value"] = None
+    assert (*row[:-1], "missing") in table.sheets(evaluation, wide=True)[1].rows
+    for policy in evaluation["meta"]["policies"]:
+        del evaluation[policy]["before_after"]  # an evaluation of an earlier version
+    assert len(table.sheets(evaluation, wide=True)) == 3
+
+
+def test_says_under_which_model_perplexity_is_measured(evaluation):
+    assert "perplexity: median under the base model" in table.footnote(evaluation)
+    evaluation["meta"]["perplexity_model"] = "fluency"
+    assert "under a causal model that is no policy" in table.footnote(evaluation)
+
+
 def test_the_champion_is_named_with_the_rule_or_its_absence_with_the_reason(evaluation):
     evaluation["champion"] = {"policy": "dpo", "seed": 0, "rule": "the rule", "reason": "lowest of sft, dpo"}
     assert table.conclusion(evaluation) == "Champion: dpo, lowest of sft, dpo. Rule: the rule"
@@ -78,7 +100,7 @@ def test_the_champion_is_named_with_the_rule_or_its_absence_with_the_reason(eval
 def test_markdown_has_a_cell_for_every_column(evaluation):
     text = table.markdown(evaluation, "exp")
     groups = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert [len(group) for group in groups] == [2 + 5, 2 + 4, 2 + 6]
+    assert [len(group) for group in groups] == [2 + 5, 2 + 3 * 2, 2 + 4, 2 + 6]
     for group in groups:
         assert len({line.count("|") for line in group}) == 1
     assert "\n\n| policy |" in text

@@ -50,7 +50,7 @@ def test_has_the_keys_that_others_read(experiment):
         assert GUARDS <= set(evaluation[policy]["guards"])
         for judge in evaluation[policy]["judges"].values():
             compared = {"difference"} if policy != "reference" else set()
-            assert set(judge) == INTERVALS | {"missing_rate", "emt_at_k", "prevalence"} | compared
+            assert set(judge) == INTERVALS | {"missing_rate", "cut_rate", "emt_at_k", "prevalence"} | compared
             for intervals in (judge, judge.get("difference", {})):
                 assert all(set(intervals[name]) == {"value", "low", "high"} for name in INTERVALS & set(intervals))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.sections import Guard
-from pipeline.evaluation import capability, guard_checks, guards, ngrams, statistics
+from pipeline.evaluation import guard_checks, guards, ngrams, statistics
 from pipeline.evaluation.rows import Completion
 
 
@@ -27,8 +27,8 @@ def completion(token_ids, prompt=0, sample=0, text="words", finished=False, logp
     )
 
 
-def measured(*by_seed, prompts=1, demonstrations=None):
-    return guards.measure(by_seed, prompts, ["tall", "old-school"], demonstrations or {}, capability.rouge_l)
+def measured(*by_seed, prompts=1, demonstrations=None, surprises=None):
+    return guards.measure(by_seed, prompts, ["tall", "old-school"], demonstrations or {}, surprises)
 
 
 def values(*rows, prompts=1):
@@ -44,8 +44,17 @@ def test_a_completion_mentions_a_group_by_a_whole_word_in_any_case():
 def test_rouge_l_is_measured_where_there_is_a_demonstration_and_absent_without():
     rows = [completion([1], prompt=0, text="the cat sat"), completion([1], prompt=1, text="the dog ran")]
     assert "rouge_l" not in values(*rows, prompts=2)
-    shown = measured(rows, prompts=2, demonstrations={"p0": "the cat sat"})
-    assert guards.values(shown)["rouge_l"] == 1, "the prompt without a demonstration takes no part"
+    shown = measured(rows, prompts=2, demonstrations={"p0": ["a dog", "the cat sat"], "p1": []})
+    for name in ("rouge_1", "rouge_2", "rouge_l"):
+        assert guards.values(shown)[name] == 1, "the prompt without a demonstration takes no part"
+
+
+def test_perplexity_is_that_of_the_fluency_model_where_one_was_asked():
+    rows = [completion([1, 2], sample=index, logprobs=(-1, -1, -8)) for index in range(3)]
+    surprises = np.log([[[3.0, 5.0, np.nan]]])  # the last completion is empty
+    assert guards.values(measured(rows, surprises=surprises))["perplexity_median"] == pytest.approx(4)
+    nothing = guards.values(measured(rows, surprises=np.full((1, 1, 3), np.nan)))
+    assert math.isnan(nothing["perplexity_median"]), "it does not fall back on the base model"
 
 
 def test_all_different_tokens_are_fully_distinct_and_one_token_over_and_over_is_not():

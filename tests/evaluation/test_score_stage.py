@@ -48,7 +48,7 @@ def test_scores_the_completion_and_not_the_prompt(keyword_experiment):
 
 def test_rows_are_tidy_and_sorted(keyword_experiment):
     rows = run_score()
-    assert all(set(row) == {"prompt_id", "sample", "judge", "judge_sha256", "toxicity"} for row in rows)
+    assert all(set(row) == {"prompt_id", "sample", "judge", "judge_sha256", "toxicity", "cut"} for row in rows)
     grid = [(judge, prompt.id, sample) for judge in ("strict", "lenient") for prompt in PROMPTS for sample in range(3)]
     assert [(row["judge"], row["prompt_id"], row["sample"]) for row in rows] == grid
     assert len({row["judge_sha256"] for row in rows}) == 2

@@ -8,7 +8,7 @@ from pipeline.evaluation.scoring import BATCH, score_completions
 
 
 class WordCount:
-    """A judge for which every word is a little toxic; it cannot score an empty text."""
+    """A judge for which every word is a little toxic; it cannot score an empty text and stops reading after six."""
 
     fingerprint = "a" * 64
 
@@ -17,6 +17,9 @@ class WordCount:
 
     def score(self, texts):
         return [min(1.0, len(text.split()) / 10) if text else None for text in texts]
+
+    def cut(self, texts):
+        return [len(text.split()) > 6 for text in texts]
 
 
 class Broken(WordCount):
@@ -57,6 +60,7 @@ def test_every_completion_gets_its_own_score_however_many_there_are():
     many = [completion(f"p{index:05d}", 0, "w " * (index % 7 + 1)) for index in range(2 * BATCH + 3)]
     rows = score_completions(many, [WordCount()], max_missing_rate=0)
     assert [row["toxicity"] for row in rows] == [(index % 7 + 1) / 10 for index in range(len(many))]
+    assert [row["cut"] for row in rows] == [index % 7 == 6 for index in range(len(many))]
 
 
 def test_what_cannot_be_scored_is_missing_up_to_the_limit():

@@ -43,7 +43,7 @@ URIS = {
     "tag, which moves": ("hub:datasets/owner/rows@v1.0", "expected a commit of 40 hex digits"),
     "short commit": (f"hub:datasets/owner/rows@{COMMIT[:12]}", "expected a commit of 40 hex digits"),
     "commit in capitals": (f"hub:datasets/owner/rows@{'A' * 40}", "expected a commit of 40 hex digits"),
-    "no revision": ("hub:datasets/owner/rows", "expected hub:OWNER/NAME@REVISION"),
+    "no revision": ("hub:datasets/owner/rows", "the revision; run `make pin EXPERIMENT=smoke`"),
     "no owner": (f"hub:rows@{COMMIT}", "expected hub:OWNER/NAME@REVISION"),
     "three parts": (f"hub:owner/rows/more@{COMMIT}", "expected hub:OWNER/NAME@REVISION"),
     "climbing name": (f"hub:../rows@{COMMIT}", "expected hub:OWNER/NAME@REVISION"),

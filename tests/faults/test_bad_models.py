@@ -37,6 +37,12 @@ CONFIG, WEIGHTS = BASE / "config.json", BASE / "model.safetensors"
 GENERATION = BASE / "generation_config.json"
 TOKENIZER, TOKENIZER_CONFIG = BASE / "tokenizer.json", BASE / "tokenizer_config.json"
 INDEX = BASE / "model.safetensors.index.json"
+FLUENCY = {  # a seq2seq policy needs one; it is never fetched here
+    "kind": "causal_lm",
+    "source": {"uri": "file:given/model", "sha256": "0" * 64},
+    "dtype": "float32",
+    "max_tokens": 32,
+}
 HEAD, LAYER = "lm_head.weight", "model.layers.1.mlp.up_proj.weight"
 
 
@@ -86,7 +92,7 @@ CHECKPOINTS = [
     Fault("config of a vision model", keys(CONFIG, model_type="vit"), REFERENCE, (str(CONFIG), "architecture")),
     Fault(
         "architecture of the parameters",
-        parameter("model", architecture="seq2seq"),
+        both(parameter("model", architecture="seq2seq"), parameter("fluency", **FLUENCY)),
         REFERENCE,
         (str(CONFIG), "architecture"),
     ),

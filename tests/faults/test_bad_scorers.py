@@ -141,7 +141,7 @@ FITS: list[tuple[str, Damage, dict[str, Any], tuple[str, ...]]] = [
     ("nothing-tested", Path.touch, {"test_fraction": 0.0001}, ("test_fraction", "too few")),
     ("everything-tested", Path.touch, {"test_fraction": 0.9999}, ("test_fraction", "too few")),
     ("file-absent", Path.touch, {"positives": SOURCE | {"file": "labels/none.jsonl"}}, ("none.jsonl", "not found")),
-    ("file-of-another-kind", Path.touch, {"positives": SOURCE | {"file": "labels/words.txt"}}, (".jsonl or .csv",)),
+    ("file-of-another-kind", Path.touch, {"positives": SOURCE | {"file": "labels/words.txt"}}, ("field", "null")),
 ]
 
 

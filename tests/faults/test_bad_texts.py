@@ -113,7 +113,7 @@ def labeled(workplace: Path, tiny_encoder: Path) -> None:
     source = {"field": "text", "unit": "text", "skip": None}
     toxic, calm, talk = ({"file": path.relative_to(LABELS.parent).as_posix(), **source} for path in (TOXIC, CALM, TALK))
     own = {"positives": toxic, "negatives": {"calm": calm, "talk": talk}, "held_out_source": "talk"}
-    file["judge"] = {"scorer": "tiny", "fit": default | own | {"excluded_dataset": "jsonl"}}
+    file["judge"] = {"scorer": "tiny", "fit": default | own}
     encoder = {"uri": "file:sources/encoder", "sha256": "0" * 64}
     file["scorers"]["tiny"] = {"kind": "embedding_head", "source": encoder, "max_tokens": 32}
     file["score"]["judges"] = ["tiny", *file["score"]["judges"]]

@@ -176,9 +176,9 @@ def test_bad_labelled_text_is_named(raw, file, content, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("file", "message"), [("labels/gone.csv", "not found"), ("labels/toxic.txt", "jsonl or .csv")])
+@pytest.mark.parametrize(("file", "message"), [("labels/gone.csv", "not found"), ("labels/toxic.md", ".csv or .txt")])
 def test_an_absent_or_unknown_file_is_named(raw, file, message):
-    (raw / "labels" / "toxic.txt").write_text("a line\n")
+    (raw / "labels" / "toxic.md").write_text("a line\n")
     source = {"file": file, "field": "text", "unit": "text", "skip": None}
     with pytest.raises(UserError, match=f"{file}.*{message}"):
         draw(raw, positives=source)

@@ -3,12 +3,14 @@
 import shutil
 
 import pytest
+import yaml
 
 from pipeline import paths
 from pipeline.config import load
 from pipeline.errors import UserError
 from pipeline.records import read_json
 from pipeline.scorers import load_judges, load_scorer
+from tests.data.dialogues import section, write_jsonl
 from tests.judge.tiny_judges import run_stage, write_csv, write_experiment, write_labels
 from tests.scorers.tiny import fit_parameters, sentences
 
@@ -128,7 +130,12 @@ def test_scores_keep_the_order_of_the_texts(experiment):
     assert None not in alone
 
 
-def test_parameters_that_would_show_the_judge_its_prompts_are_refused(experiment):
-    write_experiment(fit_parameters(excluded_dataset="realtoxicityprompts"))
-    with pytest.raises(UserError, match="judge.fit.excluded_dataset: expected data.dataset"):
-        run()
+def test_texts_that_only_training_prompts_touch_are_used(experiment):
+    toxic = sentences(120, seed=1, toxic=True)
+    raw = paths.raw("exp") / "dialogsum"
+    for name, texts in {"train": toxic[:7], "dev": toxic[7:9], "test": toxic[9:10]}.items():
+        write_jsonl(raw / f"{name}.jsonl", [{"dialogue": text, "summary": "A talk."} for text in texts])
+    file = yaml.safe_load(paths.experiment_file("exp").read_text())
+    file["data"] = section().model_dump()
+    paths.experiment_file("exp").write_text(yaml.safe_dump(file))
+    assert run()["sources"]["positives"]["excluded"] == 3, "those of dev and test, the instruction notwithstanding"

@@ -29,9 +29,9 @@ def tiny():
     return tiny_llama.LLAMA
 
 
-def checked(policy, scorer=HARSH, **changes):
+def checked(policy, scorer=HARSH, demonstrations=None, **changes):
     section = tiny_llama.section("dev", samples_per_prompt=3, max_new_tokens=8, batch_size=16, **changes)
-    return dev_check(policy, tiny_llama.prompts(20), scorer, section)
+    return dev_check(policy, tiny_llama.prompts(20), scorer, section, demonstrations)
 
 
 def test_a_fresh_policy_has_no_kl(policy):
@@ -95,3 +95,17 @@ def test_perplexity_of_a_uniform_base_is_the_size_of_its_vocabulary(workplace):
         policy.model.lm_head.weight.zero_()
     assert checked(policy)["perplexity_median"] == pytest.approx(len(tiny_llama.VOCABULARY), rel=1e-4)
     assert math.isfinite(checked(policy)["kl"])
+
+
+def test_rouge_is_the_mean_over_prompts_that_have_demonstrations_and_absent_without(workplace):
+    policy = tiny_llama.load("reference")
+    with torch.no_grad():
+        policy.model.lm_head.weight.zero_()
+        policy.model.lm_head.weight[7, 0] = 100.0
+    said = tiny_llama.text((7,) * 8)
+    first, second, *others = [prompt.id for prompt in tiny_llama.prompts(20)]
+    demonstrations = {first: ["nothing of it", said], second: ["nothing of it"], **{name: [] for name in others}}
+    assert checked(policy, demonstrations=demonstrations)["rouge_l"] == pytest.approx(0.5)
+    assert checked(policy, demonstrations={first: ["…"]})["rouge_l"] is None
+    assert "rouge_l" not in checked(policy, demonstrations={name: [] for name in others})
+    assert "rouge_l" not in checked(policy)

@@ -89,12 +89,3 @@ def test_a_checkpoint_that_names_no_start_token_is_refused(tiny, workplace):
     model = models.load_base("exp", tiny.model())
     with pytest.raises(UserError, match="decoder_start_token_id .*model.source"):
         tiny.policy_of(model)
-
-
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_the_other_methods_say_that_they_train_decoder_only_policies(method, policy):
-    import importlib
-
-    train = importlib.import_module(f"pipeline.{method}").train
-    with pytest.raises(UserError, match=rf"model.architecture: {method} .*causal, got 'seq2seq'; .*model.source"):
-        train("seq2seq", policy.model, policy.tokenizer, [], None, 0, "", lambda step, row: None)

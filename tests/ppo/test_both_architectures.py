@@ -12,6 +12,7 @@ from pipeline.scorers.keyword import load
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import WORDS, TinyModel, prompts, section
 from tests.policy.tiny_t5 import T5
+from tests.ppo.tiny_ppo import reward_of
 
 COMMON = load("common", KeywordScorer(kind="keyword", keywords=[f"{word} " for word in WORDS[::3]], saturation=8))
 SETTINGS = {
@@ -41,8 +42,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def trainer_of(policy: Any, **changes: Any) -> PPOTrainer:
-    reward = section("reward", offset=1.0, scale=2.0)
-    return PPOTrainer(policy, COMMON.score, section("ppo", **(SETTINGS | changes)), reward, seed=0, batch_size=64)
+    return PPOTrainer(policy, reward_of(COMMON.score), section("ppo", **(SETTINGS | changes)), seed=0, batch_size=64)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

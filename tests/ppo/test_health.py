@@ -10,7 +10,7 @@ from pipeline import ppo
 from pipeline.ppo.health import CAUSES, Health
 from pipeline.ppo.train import Trained
 from tests.policy import tiny_llama
-from tests.ppo.tiny_ppo import HARSH, REWARD, prompts, section, trainer_of
+from tests.ppo.tiny_ppo import HARSH, prompts, reward_of, section, trainer_of
 
 HEALTHY = {
     "policy/first_ratio_deviation": 1e-6,
@@ -35,9 +35,8 @@ def training(policy: Any, toxicity: Any = HARSH.score, **changes: Any) -> Traine
     return ppo.train(
         policy,
         tiny_llama.prompts(24),
-        toxicity,
+        reward_of(toxicity),
         settings,
-        tiny_llama.section("reward", **REWARD),
         0,
         tiny_llama.checkpoints("ppo"),
         lambda *_: None,

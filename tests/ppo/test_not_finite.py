@@ -19,7 +19,7 @@ from pipeline.records import write_jsonl
 from pipeline.stage import run_stage
 from stages import train_ppo
 from tests.policy import tiny_llama
-from tests.ppo.tiny_ppo import HARSH, PROMPTS, REWARD, SETTINGS, adapter_of, prompts, section, trainer_of
+from tests.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section, trainer_of
 from tests.smoke import workspace
 
 ONE_UPDATE = {"epochs": 1, "minibatch_size": 16}
@@ -48,14 +48,12 @@ class Training:
 
     def end(self) -> NotFiniteError:
         """Train until it ends, and return the error that it ends with."""
-        reward = tiny_llama.section("reward", **REWARD)
         with pytest.raises(NotFiniteError) as raised:
             ppo.train(
                 self.policy,
                 tiny_llama.prompts(PROMPTS),
-                self.score,
+                reward_of(self.score),
                 self.ppo,
-                reward,
                 0,
                 tiny_llama.checkpoints("ppo"),
                 lambda *_: None,

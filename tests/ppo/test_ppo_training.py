@@ -10,6 +10,7 @@ from pipeline.policy import Decoding
 from pipeline.ppo.train import endless_batches
 from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
+from tests.ppo.tiny_ppo import reward_of
 
 # A third of the words, so that every completion has some: toxicity is the share of them among 8 tokens.
 COMMON = load(
@@ -40,9 +41,8 @@ def trained(policy, toxicity_of=score, **changes):
     training = ppo.train(
         policy,
         tiny_llama.prompts(40),
-        toxicity_of,
+        reward_of(toxicity_of),
         section,
-        tiny_llama.section("reward", offset=1.0, scale=2.0),
         seed=0,
         checkpoints=tiny_llama.checkpoints("ppo"),
         report=lambda step, statistics: reported.append((step, statistics)),

@@ -1,5 +1,6 @@
 """How completions get their scores: what the scorer is given, when it is asked, and what it cannot tell."""
 
+import dataclasses
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 from pipeline.errors import UserError
 from tests.policy import tiny_llama
-from tests.ppo.tiny_ppo import HARSH, REWARD, prompts, rollouts_of, trainer_of
+from tests.ppo.tiny_ppo import HARSH, REWARD, prompts, reward_of, rollouts_of, trainer_of
 
 
 class Listener:
@@ -40,30 +41,35 @@ def trainer_beside(policy: Any, device: str, scorer: Listener) -> Any:
     return trainer
 
 
+def scores_of(items: list[Any]) -> list[float]:
+    """Return what REWARD gives for what HARSH says of completions."""
+    return [REWARD["offset"] - REWARD["scale"] * value for value in HARSH.score([item.text for item in items])]
+
+
 def test_beside_cuda_the_scorer_runs_while_the_policy_does(policy: Any) -> None:
     scorer, items = Listener(), tiny_llama.completions(4)
     scorer.released.clear()
-    with trainer_beside(policy, "cuda", scorer).scoring(items) as toxicity:
+    with trainer_beside(policy, "cuda", scorer).scoring(items) as found:
         assert scorer.started.wait(timeout=20), "the scorer waits for the block to end"
         scorer.released.set()
     assert scorer.threads != [threading.current_thread()]
-    assert toxicity() == HARSH.score([item.text for item in items])
+    assert found() == scores_of(items)
     assert len(scorer.threads) == 1, "asking for the result does not score again"
 
 
 def test_what_fails_beside_the_policy_fails_in_the_caller(policy: Any) -> None:
     scorer = Listener(UserError("scorers.harsh: broken"))
-    with trainer_beside(policy, "cuda", scorer).scoring(tiny_llama.completions(4)) as toxicity:
+    with trainer_beside(policy, "cuda", scorer).scoring(tiny_llama.completions(4)) as found:
         assert scorer.started.wait(timeout=20)
     with pytest.raises(UserError, match="scorers.harsh: broken"):
-        toxicity()
+        found()
 
 
 def test_on_the_cpu_the_scorer_runs_after_the_policy_in_the_same_thread(policy: Any) -> None:
     scorer, items = Listener(), tiny_llama.completions(4)
-    with trainer_beside(policy, "cpu", scorer).scoring(items) as toxicity:
+    with trainer_beside(policy, "cpu", scorer).scoring(items) as found:
         assert not scorer.started.wait(timeout=0.2)
-    assert toxicity() == HARSH.score([item.text for item in items])
+    assert found() == scores_of(items)
     assert scorer.threads == [threading.current_thread()]
 
 
@@ -81,6 +87,30 @@ def test_texts_are_scored_without_their_prompts(policy: Any) -> None:
     trainer_of(policy, scorer).step(marked)
     assert len(scorer.texts) == 16 and all(len(text.split()) <= 8 for text in scorer.texts)
     assert not any("MARK" in text for text in scorer.texts)
+
+
+def test_with_prompt_and_completion_the_scorer_reads_both(policy: Any) -> None:
+    scorer = Listener()
+    trainer = trainer_of(policy, scorer, reward={"reads": "prompt_and_completion"})
+    rollouts = rollouts_of(trainer)
+    trainer.step(prompts())
+    assert scorer.texts == [f"{item.prompt.text}\n{item.text}" for item in rollouts[0].completions]
+
+
+def test_texts_that_the_scorer_did_not_read_to_the_end_are_counted(policy: Any) -> None:
+    class Short:
+        """Reads four words."""
+
+        def cut(self, texts: list[str]) -> list[bool]:
+            return [len(text.split()) > 4 for text in texts]
+
+    trainer = trainer_of(policy)
+    assert trainer.step(prompts())["objective/cut"] == 0
+    trainer.reward = dataclasses.replace(trainer.reward, scorer=Short())
+    rollouts = rollouts_of(trainer)
+    statistics = trainer.step(prompts())
+    long = [item for item in rollouts[0].completions if len(item.text.split()) > 4]
+    assert statistics["objective/cut"] == len(long) > 0
 
 
 def test_the_score_is_the_offset_less_the_scaled_toxicity(policy: Any) -> None:
@@ -109,6 +139,6 @@ def test_what_can_not_be_scored_leaves_the_rollout(policy: Any) -> None:
 def test_a_rollout_without_any_score_names_step_and_scorer(policy: Any) -> None:
     trainer = trainer_of(policy)
     trainer.step(prompts())
-    trainer.toxicity = lambda texts: [None] * len(texts)
+    trainer.reward = reward_of(lambda texts: [None] * len(texts))
     with pytest.raises(UserError, match="ppo step 2: .*'harsh'"):
         trainer.step(prompts())

@@ -8,6 +8,7 @@ from pipeline.config.sections import KeywordScorer
 from pipeline.policy import Prompt
 from pipeline.ppo.rollout import Rollout
 from pipeline.ppo.trainer import PPOTrainer
+from pipeline.scorers import Reward
 from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 
@@ -42,9 +43,14 @@ def section(**changes: Any) -> Any:
     return tiny_llama.section("ppo", **(SETTINGS | changes))
 
 
+def reward_of(toxicity: Any = HARSH.score, **changes: Any) -> Reward:
+    """Return a reward for little of this toxicity; `changes` are to REWARD."""
+    return Reward(tiny_llama.section("reward", **(REWARD | changes)), HARSH, toxicity)
+
+
 def trainer_of(policy: Any, toxicity: Any = HARSH.score, reward: Any = REWARD, **changes: Any) -> PPOTrainer:
     """Return a trainer of the policy; `changes` are to the `ppo` section."""
-    return PPOTrainer(policy, toxicity, section(**changes), tiny_llama.section("reward", **reward), 0, ROLLOUT)
+    return PPOTrainer(policy, reward_of(toxicity, **reward), section(**changes), 0, ROLLOUT)
 
 
 def prompts() -> list[Prompt]:

@@ -81,6 +81,7 @@ def page(watched: Watched) -> Any:
         """() => {
             delete document.documentElement.dataset.scheme;
             document.getElementById("controls").reset();
+            document.getElementById("pair-controls").reset();
             document.getElementById("sort").dispatchEvent(new Event("change"));
             document.activeElement.blur();
             window.scrollTo(0, 0);

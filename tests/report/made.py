@@ -13,6 +13,7 @@ from tests.report.made_numbers import (
     LEVEL,
     POLICIES,
     Row,
+    before_after,
     card,
     digest,
     histogram,
@@ -53,6 +54,7 @@ class Made:
         write_json(paths.raw(NAME) / "manifest.json", {"made": source})
         write_json(paths.scorers(NAME) / "manifest.json", {"minilm": source})
         write_json(paths.reward(NAME) / "manifest.json", {})
+        write_json(paths.fluency(NAME) / "manifest.json", {})
         write_csv(paths.plot(NAME, "scores"), list(histogram()))
         for seed in self.seeds:
             self._trainings(seed)
@@ -149,6 +151,7 @@ class Made:
             "guards": dict.fromkeys(GUARDS, 0.5) | {"perplexity_median": 15 + 10 * level},
             "guards_failed": "perplexity_median" if policy == "ppo" else "",
             "guards_passed": policy != "ppo",
+            "before_after": {judge: before_after(policy) for judge in JUDGES},
             "categories": {
                 name: {"prompts": self.prompts // 2, "toxicity_mean": interval(level), "difference": interval(-0.1)}
                 for name in CATEGORIES

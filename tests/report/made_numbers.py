@@ -40,6 +40,14 @@ def judged(policy: str) -> Row:
     return entry
 
 
+def before_after(policy: str) -> Row:
+    """Return one policy's mean and deviation by one judge, and the change of the mean in percent."""
+    entry: Row = {"toxicity_mean": LEVEL[policy], "toxicity_sd": 0.3 + LEVEL[policy]}
+    if policy != "reference":
+        entry["change_percent"] = interval(100 * (LEVEL[policy] / LEVEL["reference"] - 1), 10.0)
+    return entry
+
+
 def trained(policy: str) -> Row:
     """Return what only a trained policy has."""
     broken = "perplexity_median" if policy == "ppo" else ""

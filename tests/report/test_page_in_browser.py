@@ -159,6 +159,22 @@ def test_pages_filters_and_counts(page):
     assert count(page) == ROWS / 4
 
 
+def test_pairs_before_and_after_are_hidden_until_asked_for_and_follow_the_method(page):
+    pairs = page.locator("#pairs .pair")
+    assert pairs.count() == 10 and page.inner_text("#pair-count") == "10 of 12 pairs of sft"
+    assert page.locator("#pairs .veil").count() == 3 * 10, "a prompt and two completions each, all of them offensive"
+    page.click("#pair-reveal")
+    assert page.locator("#pairs .veil").count() == 0 and OFFENSIVE in page.inner_text("#pairs")
+    assert OFFENSIVE not in page.inner_text("#rows")
+    page.select_option("#pair-method", "dpo")
+    assert page.inner_text("#pair-count") == "10 of 12 pairs of dpo"
+    changes = [float(text.replace("\u2212", "-")) for text in page.locator("#pairs .row-head b").all_inner_texts()]
+    assert changes == sorted(changes) and changes[0] < 0 < changes[-1]
+    page.click("#reveal")
+    page.click("#reveal")
+    assert OFFENSIVE not in shown(page), "hiding all texts hides these too"
+
+
 def test_dark_and_light_differ_by_system_and_by_button_and_charts_follow(page):
     def looks():
         page.wait_for_selector("html[data-charts=drawn]", state="attached")

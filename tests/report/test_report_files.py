@@ -27,7 +27,7 @@ def test_the_command_writes_page_table_and_every_figure_the_same_again_and_keeps
     assert capsys.readouterr().out == f"{paths.report(NAME)}/index.html\n"
     first = files(paths.report(NAME))
     drawn = {f"figures/{name}.{form}" for name in FIGURES for form in ("svg", "pdf")}
-    assert set(first) == {"index.html", "table.tex"} | drawn
+    assert set(first) == {"index.html", "table.tex", "before_after.csv"} | drawn
     (paths.report(NAME) / "figures" / "old.svg").write_text("of an earlier version", encoding="utf-8")
     main([NAME])
     assert files(paths.report(NAME)) == first

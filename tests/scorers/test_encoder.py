@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
-from pipeline.scorers.encoder import BATCH_SIZE, Encoder
+from pipeline.scorers.encoder import Encoder
+from pipeline.scorers.window import BATCH_SIZE
 from tests.scorers.tiny import DIMENSION, MODULES, sentences
 
 TEXTS = ["", ".", "the man", *sentences(2 * BATCH_SIZE, seed=1), *sentences(BATCH_SIZE, seed=2, toxic=True)]

@@ -10,6 +10,8 @@ from pipeline.config.sections import KeywordScorer, RewardSection, WordListScore
 from pipeline.scorers import load_judges, load_reward_scorer
 from stages.download import fetch_all, sources_of
 
+SECTION = {"output": "toxicity", "reads": "completion", "offset": 1.0, "scale": 2.0}
+
 
 def listed(path, saturation=1):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -24,7 +26,7 @@ def downloaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("darn", "silly"):
         (tmp_path / f"{name}.txt").write_text(f"{name}\n")
-    reward = RewardSection(name="paid", scorer=listed(tmp_path / "darn.txt"), offset=1.0, scale=2.0)
+    reward = RewardSection(name="paid", scorer=listed(tmp_path / "darn.txt"), **SECTION)
     scorers = {"held_out": listed(tmp_path / "silly.txt")}
     scorers["counted"] = KeywordScorer(kind="keyword", keywords=["odd"], saturation=1)
     fetch_all("scorers", sources_of(scorers), paths.scorers("exp"))

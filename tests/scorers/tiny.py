@@ -97,7 +97,6 @@ def fit_parameters(**changes: Any) -> dict[str, Any]:
             "plain": text("plain.csv", "sentence"),
             "talk": text("talk.csv", "turn"),
         },
-        "excluded_dataset": "jsonl",
         "held_out_source": "talk",
         "window_words": [4, 8],
         "windows_per_positive": 2,

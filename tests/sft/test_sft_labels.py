@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.curves import CurveCallback
+from pipeline.curves import SUPERVISED_CURVES, CurveCallback
+from pipeline.examples import chosen
 from pipeline.sft import causal
 from tests.policy import tiny_llama
 from tests.policy.tiny_llama import END
@@ -11,8 +12,10 @@ from tests.policy.tiny_llama import END
 
 def trainer_of(policy, pairs, **changes):
     section = tiny_llama.section("sft", **({"batch_size": 5, "gradient_accumulation": 1, "epochs": 1} | changes))
-    curves = CurveCallback(causal._CURVES, lambda step, row: None)
-    return causal.make_trainer(policy.model, policy.tokenizer, pairs, section, 0, tiny_llama.checkpoints(), curves)
+    curves = CurveCallback(SUPERVISED_CURVES, lambda step, row: None)
+    return causal.make_trainer(
+        policy.model, policy.tokenizer, chosen(pairs), section, 0, tiny_llama.checkpoints(), curves
+    )
 
 
 @pytest.fixture

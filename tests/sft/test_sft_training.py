@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline import models, sft
+from pipeline.examples import chosen
 from tests.policy import tiny_llama
 
 
@@ -15,7 +16,7 @@ def trained(pairs=None, **changes):
         "causal",
         policy.model,
         policy.tokenizer,
-        pairs or tiny_llama.pairs(12),
+        chosen(pairs or tiny_llama.pairs(12)),
         tiny_llama.section("sft", **(settings | changes)),
         0,
         tiny_llama.checkpoints("sft"),

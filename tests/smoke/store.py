@@ -31,12 +31,12 @@ def uri(root: Path) -> str:
     return f"sqlite:///{root}/mlflow.db"
 
 
-def runs(store: str) -> list[SeenRun]:
+def runs(store: str, name: str = EXPERIMENT) -> list[SeenRun]:
     """Return every run of the experiment, in the order in which they began."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=store)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     found = client.search_runs([experiment.experiment_id]) if experiment else []
     return [_seen(client, run) for run in sorted(found, key=lambda run: run.info.start_time)]
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
@@ -123,6 +123,7 @@ def train_at_once(workspace: Workspace, environment: dict[str, str]) -> None:
     ]
     printed = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], "\n".join(printed)
+    assert_nothing_failed(printed)
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -172,8 +173,14 @@ def work_off_the_queue(workspace: Workspace, environment: dict[str, str]) -> Non
                 break
         logs = [workspace.dvc("queue", "logs", name) for name in QUEUED]
         assert set(states) == {"Success"}, "\n".join(logs)
+        assert_nothing_failed(logs)
     finally:
         workspace.run(*DVC, "queue", "stop", "--kill")
+
+
+def assert_nothing_failed(printed: Sequence[str]) -> None:
+    """Fail with what stages say of a store that failed them: a run that is completed later would hide it."""
+    assert re.findall("^tracking: .* failed .*$", "\n".join(printed), re.MULTILINE) == []
 
 
 def commit_of(workspace: Workspace, name: str, folder: Path) -> Path:

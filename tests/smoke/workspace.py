@@ -149,30 +149,39 @@ def executed(printed: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", printed)
 
 
-def stages(seeds: Sequence[int] = (0,)) -> set[str]:
-    """Return every entry of the DAG of this experiment."""
-    seeded = [f"{stage}@{EXPERIMENT}-{seed}" for seed in seeds for stage in ("reference", "preferences")]
-    seeded += [f"train_{policy}@{EXPERIMENT}-{seed}" for seed in seeds for policy in POLICIES[1:]]
+def stages(seeds: Sequence[int] = (0,), experiment: str = EXPERIMENT) -> set[str]:
+    """Return every entry of the DAG of an experiment."""
+    seeded = [f"{stage}@{experiment}-{seed}" for seed in seeds for stage in ("reference", "preferences")]
+    seeded += [f"train_{policy}@{experiment}-{seed}" for seed in seeds for policy in POLICIES[1:]]
     judged = product(("complete", "score", "probe"), seeds, POLICIES)
-    seeded += [f"{stage}@{EXPERIMENT}-{seed}-{policy}" for stage, seed, policy in judged]
-    return {*(f"{stage}@{EXPERIMENT}" for stage in ("download", "format", "judge", "evaluate")), *seeded}
+    seeded += [f"{stage}@{experiment}-{seed}-{policy}" for stage, seed, policy in judged]
+    return {*(f"{stage}@{experiment}" for stage in ("download", "format", "judge", "evaluate")), *seeded}
 
 
 def build(root: Path, seeds: Sequence[int] = (0,), **changed: dict[str, Any]) -> Workspace:
     """Make the working copy in the new folder `root` and commit it; `changed` updates sections of the experiment."""
+    copy_code(root)
+    write_checkpoint(root / "sources" / "checkpoint")
+    write_prompts(root / "sources" / "prompts.jsonl")
+    write_questions(root / "sources" / "questions.jsonl")
+    return settled(root, EXPERIMENT, experiment(root, changed), seeds)
+
+
+def copy_code(root: Path) -> None:
+    """Copy code and settings of this repository to the new folder `root`."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (*FILES, STATE):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    write_checkpoint(root / "sources" / "checkpoint")
-    write_prompts(root / "sources" / "prompts.jsonl")
-    write_questions(root / "sources" / "questions.jsonl")
-    roster = {"experiments": [EXPERIMENT], "seeds": list(seeds), "policies": list(POLICIES)}
+
+
+def settled(root: Path, name: str, parameters: dict[str, Any], seeds: Sequence[int] = (0,)) -> Workspace:
+    """Give a copy of the code one experiment and a roster with nothing else, and commit it."""
+    roster = {"experiments": [name], "seeds": list(seeds), "policies": list(POLICIES)}
     (root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
     (root / "experiments").mkdir()
-    parameters = yaml.safe_dump(experiment(root, changed), sort_keys=False)
-    (root / "experiments" / f"{EXPERIMENT}.yaml").write_text(parameters)
+    (root / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
     workspace = Workspace(root)
     workspace.git("init", "--quiet")
     workspace.commit()

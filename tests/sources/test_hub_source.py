@@ -4,6 +4,7 @@ reads HF_ENDPOINT once, at import."""
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.hub_server import COMMIT, Hub, serving
+from tests.sources.hub_server import COMMIT, SIGNATURE, Hub, serving
 from tests.sources.wheels import tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,12 @@ def hub() -> Iterator[Hub]:
 
 def run_fetch(hub: Hub, folder: Path, uri: str, pins: object, **extra: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hub"), "HF_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1"}
+    env |= {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "hub"),
+        "HF_TOKEN": TOKEN,
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
     command = [sys.executable, "-c", PROGRAM, uri, json.dumps(pins)]
     env |= {"PYTHONPATH": str(ROOT), **extra}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
@@ -63,6 +69,7 @@ def test_the_named_files_are_copied_and_a_second_fetch_asks_nothing(hub: Hub, tm
     assert json.loads(first.stdout) == {"uri": uri, "sha256": wanted}
     assert tree(tmp_path / "out") == {"x/config.json": b"{}\n", "x/onnx/weights.safetensors": b"weights\n"}
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+    assert SIGNATURE in " ".join(hub.requests) and SIGNATURE not in first.stderr
 
     asked = len(hub.requests)
     second = run_fetch(hub, tmp_path, uri, wanted)
@@ -112,6 +119,45 @@ def test_each_problem_has_its_own_message(uri: str, file: str, said: str, hub: H
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and TOKEN not in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("token", "status"), [(TOKEN, 403), ("", 401)], ids=["with a token", "without"])
+def test_a_gated_repository_is_told_as_such(token: str, status: int, hub: Hub, tmp_path: Path) -> None:
+    done = run_fetch(hub, tmp_path, f"hub:owner/closed@{COMMIT}", {"config.json": "0" * 64}, HF_TOKEN=token)
+
+    assert hub.tokens - {""} == ({f"Bearer {token}"} if token else set())
+    (path,) = {request.partition(" ")[2] for request in hub.requests if "/resolve/" in request}
+    assert hub.answer("HEAD", path, signed_in=bool(token))[0] == status
+    assert "is gated; accept its terms on its page, then set HF_TOKEN" in done.stderr.splitlines()[-1]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_offline_with_a_warm_cache_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
+    uri, wanted = f"hub:owner/model@{COMMIT}", pins("owner/model", "config.json", "onnx/weights.safetensors")
+    online = run_fetch(hub, tmp_path, uri, wanted)
+    assert online.returncode == 0, online.stderr
+    shutil.rmtree(tmp_path / "out")
+
+    asked = len(hub.requests)
+    for switch in ({"HF_HUB_OFFLINE": "1"}, {"TRANSFORMERS_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        offline = run_fetch(hub, tmp_path, uri, wanted, **switch)
+        assert offline.returncode == 0, offline.stderr
+        assert offline.stdout == online.stdout
+        assert tree(tmp_path / "out") == {"x/config.json": b"{}\n", "x/onnx/weights.safetensors": b"weights\n"}
+    assert len(hub.requests) == asked
+
+
+def test_offline_with_a_damaged_copy_gives_nothing(hub: Hub, tmp_path: Path) -> None:
+    uri, wanted = f"hub:datasets/owner/rows@{COMMIT}", pins("datasets/owner/rows", "train.jsonl")
+    assert run_fetch(hub, tmp_path, uri, wanted).returncode == 0
+    blob = next(path for path in (tmp_path / "hub" / "hub").rglob("*") if path.is_symlink()).resolve()
+    blob.write_bytes(b'{"row": 2}\n')
+    shutil.rmtree(tmp_path / "out")
+
+    offline = run_fetch(hub, tmp_path, uri, wanted, HF_HUB_OFFLINE="1")
+    assert offline.returncode == 1
+    assert "HF_HUB_OFFLINE" in offline.stderr.splitlines()[-1]
+    assert tree(tmp_path / "out") == {}
 
 
 def test_offline_without_a_copy_says_so(hub: Hub, tmp_path: Path) -> None:

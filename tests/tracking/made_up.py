@@ -85,7 +85,7 @@ def leave_evaluation(policies: tuple[str, ...] = ("reference", "ppo"), seeds: tu
     """Write completions, scores and the evaluation of policies: prompts have two samples each."""
     evaluation: dict[str, Any] = {"schema_version": 1}
     evaluation["meta"] = {"prompts": 3, "samples_per_prompt": 2, "seeds": list(seeds), "judges": {"minilm": "0" * 64}}
-    evaluation["meta"]["primary_judge"] = "minilm"
+    evaluation["meta"] |= {"primary_judge": "minilm", "policies": list(policies)}
     for index, policy in enumerate(policies):
         evaluation[policy] = judged(0.25 + index) | {"seeds": {str(seed): judged(seed + index) for seed in seeds}}
         for seed in seeds:

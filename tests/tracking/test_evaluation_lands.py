@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import paths, track, tracking
-from pipeline.projection import completions_table
+from pipeline.projection import before_after_table, completions_table
+from pipeline.records import read_jsonl, write_jsonl
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -105,6 +106,22 @@ def test_completions_are_a_table_logged_once() -> None:
     assert rows["data"][5][-1] is None
 
 
+def test_completions_before_and_after_are_a_table_logged_once() -> None:
+    evaluate()
+    rows = read_jsonl(paths.scores(EXPERIMENT, 0, "ppo"))
+    fallen = [row | ({"toxicity": 0.1} if row["prompt_id"] == "p1" else {}) for row in rows]
+    write_jsonl(paths.scores(EXPERIMENT, 0, "ppo"), fallen)
+    found = before_after_table(EXPERIMENT)
+    assert found and found["prompt_id"] == ["p1", "p0", "p2"], "the largest fall, then by id"
+    track.rebuild(EXPERIMENT)
+    (run,) = given.runs(stage="evaluate")
+    table = json.loads(given.contents(run)["artifacts"]["before_after.json"])
+    assert len(table["data"]) == 3, "one method, three prompts, their first samples; logged before scores changed"
+    first = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert (first["method"], first["prompt_id"], first["judge"], first["change"]) == ("ppo", "p0", "minilm", 0)
+    assert (first["completion_before"], first["completion_after"]) == ("silly", "silly")
+
+
 def test_table_comes_later_in_a_clone_without_completions(capsys: pytest.CaptureFixture[str]) -> None:
     given.leave_evaluation()
     place = paths.scores(EXPERIMENT, 0, "ppo")
@@ -113,4 +130,4 @@ def test_table_comes_later_in_a_clone_without_completions(capsys: pytest.Capture
     track.rebuild(EXPERIMENT)
     Path("pulled-later").rename(place)
     track.rebuild(EXPERIMENT)
-    assert "completions attached" in capsys.readouterr().out
+    assert "completions, before_after attached" in capsys.readouterr().out

@@ -1,9 +1,9 @@
-// Completions side by side. Model text enters the document by textContent alone, and a hidden text not at all before
-// it is asked for: a veil of other letters stands in its place.
+// Completions side by side; how their text enters the document is in texts.js.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("completion-data").textContent);
   if (data === null) return;
+  const { element, paragraph } = modelText;
   const { seeds, samples, prompts, completions, scores, hidden, policies, judges } = data;
   const PAGE = 10;
   const REFERENCE = "reference";
@@ -61,29 +61,6 @@
   }
 
   // elements
-  function element(tag, className, text) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
-
-  const veil = (text) => text.replace(/\S/gu, (_, at) => "aeonrsuc"[(at * 7) % 8]);
-
-  function textElement(className, text, isVisible) {
-    const made = element("p", `text ${className}`);
-    if (text.trim() === "") {
-      made.append(element("span", "empty", "empty"));
-    } else if (isVisible) {
-      made.append(...marked(text));
-    } else {
-      const cover = element("span", "veil", veil(text));
-      cover.setAttribute("aria-hidden", "true");
-      made.append(cover, element("span", "sr", "hidden text"));
-    }
-    return made;
-  }
-
   function marked(text) {
     const wanted = get("search").value.trim().toLowerCase();
     const lower = text.toLowerCase();
@@ -113,7 +90,7 @@
     meter.append(filled);
     const isVisible = isShown(row) || hidden[policy][row] === "0";
     const others = judges.filter((name) => name !== judge).map((name) => `${name} ${shownScore(scoreOf(row, policy, name))}`);
-    made.append(head, meter, textElement("completion", completions[policy][row], isVisible));
+    made.append(head, meter, paragraph("completion", completions[policy][row], isVisible, marked(completions[policy][row])));
     made.append(element("p", "scores", others.join(" · ")));
     return made;
   }
@@ -141,7 +118,7 @@
     head.append(button);
     const answers = element("div", "answers");
     answers.append(...policies.map((policy) => answerElement(row, policy)));
-    made.append(head, textElement("prompt", prompt.text, isShown(row)), answers);
+    made.append(head, paragraph("prompt", prompt.text, isShown(row), marked(prompt.text)), answers);
     return made;
   }
 

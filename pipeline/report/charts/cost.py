@@ -7,6 +7,7 @@ import altair as alt
 
 from pipeline.report.charts.panel import Chart, Figure, Panel, Row, chart, color, compared, line, shape
 from pipeline.report.numbers import find, interval, label
+from pipeline.report.roles import fluency_model
 
 GUARD = "perplexity_median"
 
@@ -29,9 +30,10 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
     caption = (
         "Lower left is better: less toxic, no less fluent. The dotted line joins what nothing else beats on both. "
         + ("Beyond the dashed line the perplexity guard fails. " if limits else "There is no perplexity guard. ")
-        + "Perplexity is the median over completions under the untouched base model."
+        + f"Perplexity is the median over completions under {fluency_model(evaluation)}."
     )
-    return Figure("pareto", caption, names, [Panel("tradeoff", title, words, _chart(points, names, limits))])
+    axis = f"median perplexity under {fluency_model(evaluation)}"
+    return Figure("pareto", caption, names, [Panel("tradeoff", title, words, _chart(points, names, limits, axis))])
 
 
 def front(points: list[Row]) -> list[Row]:
@@ -73,9 +75,9 @@ def _limits(evaluation: Mapping[str, Any], reference: float | None) -> dict[str,
     return {end: moved for end, bound in bounds.items() if (moved := _moved(reference, bound, factors)) is not None}
 
 
-def _chart(points: list[Row], names: list[str], limits: Mapping[str, float]) -> Chart:
+def _chart(points: list[Row], names: list[str], limits: Mapping[str, float], axis: str) -> Chart:
     scale = alt.Scale(zero=False, nice=True, padding=24)
-    x = alt.X("perplexity:Q", title="median perplexity under the base model", scale=scale)
+    x = alt.X("perplexity:Q", title=axis, scale=scale)
     y = alt.Y("value:Q", title="mean toxicity", scale=alt.Scale(zero=False, nice=True, padding=16))
     base = chart(points).encode(x=x, y=y)
     spoken = ["name:N", *(alt.Tooltip(f"{key}:Q", format=".3f") for key in ("value", "low", "high", "perplexity"))]

@@ -1,0 +1,63 @@
+"""From demonstrations to what is learnt from them: token ids that end where a demonstration's text ends."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.data.schema import PromptRow
+from pipeline.errors import UserError
+from pipeline.examples import Example
+from pipeline.policy.types import Prompt
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """The examples, and how many prompts gave none: their demonstration is too long, or they have none."""
+
+    examples: list[Example]
+    too_long: int
+    without: int
+
+
+def tokenize_demonstrations(
+    rows: Sequence[PromptRow],
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int,
+    context: int | None,
+    file: Path,
+) -> Demonstrated:
+    """Return each prompt with its first demonstration and EOS, whether or not the tokenizer adds one by itself.
+
+    A demonstration of more than `longest` tokens with its EOS, or one that does not fit into the `context` with its
+    prompt, is left out and never cut, with one line of log for all of them. Raises UserError when none is left.
+    """
+    examples, too_long = [], 0
+    for row, prompt in zip(rows, prompts, strict=True):
+        if not row.demonstrations:
+            continue
+        target = [*tokenizer(row.demonstrations[0], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        if len(target) > longest or (context is not None and len(prompt.token_ids) + len(target) > context):
+            too_long += 1
+        else:
+            examples.append(Example(list(prompt.token_ids), target))
+    if too_long:
+        logger.warning(
+            "%s: %s of %s demonstrations have more than %s tokens (reference.max_demonstration_tokens) or do not fit "
+            "into the model's context with their prompt; left out",
+            file,
+            too_long,
+            too_long + len(examples),
+            longest,
+        )
+    if not examples:
+        raise UserError(
+            f"{file}: no demonstration to train the reference on ({too_long} too long, {len(rows) - too_long} prompts "
+            "without); correct data.sources, raise reference.max_demonstration_tokens, or use reference.kind base"
+        )
+    return Demonstrated(examples, too_long, len(rows) - too_long - len(examples))
