@@ -49,7 +49,7 @@ def _outputs(
 ) -> Iterator[Path]:
     downloaded = (paths.raw, paths.base_model, paths.scorers, paths.reward, paths.fluency)
     yield from (place(experiment) for place in (*downloaded, paths.judge))
-    yield from (paths.formatted(experiment, split) for split in ("train", "dev", "eval"))
+    yield from (paths.formatted(experiment, split) for split in ("demonstrations", "train", "dev", "eval"))
     for seed in seeds:
         yield paths.preferences(experiment, seed)
         yield from (paths.adapter(experiment, seed, name) for name in adapters)

@@ -25,7 +25,7 @@ _IGNORED = -100  # the target that cross_entropy leaves out
 
 
 class Likelihood(NamedTuple):
-    """The summed log-probability of a text's tokens, in nats, and how many were scored; None where none was.
+    """The summed log-probability of a text's tokens but its first, in nats, and how many these are; None where none.
 
     `cut` tells whether the text went on beyond fluency.max_tokens.
     """
@@ -53,9 +53,10 @@ class FluencyModel:
     def likelihoods(self, texts: Sequence[str]) -> list[Likelihood]:
         """Return the likelihood of every text, in order.
 
-        The first token follows BOS, or EOS in a vocabulary without BOS (as GPT-2 was trained between texts); where
-        there is neither, it is not scored. No EOS is scored. Texts of like length share a forward pass. Raises
-        NotFiniteError when a log-probability is no number.
+        The first token is read and not scored: what stands before a text differs from model to model (the BOS of a
+        chat model begins a turn, and the name of a speaker follows it), and would weigh most in the shortest texts. No
+        EOS is scored. Texts of like length share a forward pass. Raises NotFiniteError when a log-probability is no
+        number.
         """
         given = [self._tokens(text) for text in texts]
         found = [Likelihood(None, 0, cut) for _, cut in given]
@@ -89,21 +90,16 @@ class FluencyModel:
         return -losses.double().sum(dim=1).cpu()
 
     def _tokens(self, text: str) -> tuple[list[int], bool]:
-        """Return the token before a text, where there is one, with the text's own, and whether these were cut."""
+        """Return a text's tokens, and whether they were cut."""
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        first = self._first()
-        return [*first, *ids[: self._max_tokens]], len(ids) > self._max_tokens
-
-    def _first(self) -> list[int]:
-        ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
-        return [token for token in ends if token is not None][:1]
+        return ids[: self._max_tokens], len(ids) > self._max_tokens
 
     def _check_room(self, folder: Path) -> None:
         positions = getattr(self._config, "max_position_embeddings", None)
-        if isinstance(positions, int) and self._max_tokens + len(self._first()) > positions:
+        if isinstance(positions, int) and self._max_tokens > positions:
             raise UserError(
-                f"fluency.max_tokens: expected at most {positions - len(self._first())}, the room of the model in "
-                f"{folder}, got {self._max_tokens}; lower it"
+                f"fluency.max_tokens: expected at most {positions}, the room of the model in {folder}, "
+                f"got {self._max_tokens}; lower it"
             )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import paths
-from pipeline.atomic import replacing_folder
+from pipeline.atomic import replacing_folder, staged
 from pipeline.config import Settings
 from pipeline.config.sections import Fluency, Source
 from pipeline.data.readers import read_raw
@@ -48,7 +48,7 @@ def make_base(experiment: str, settings: Settings) -> None:
     if build is None:
         fetch_model("model.source", settings.model.source, target)
         return
-    rows = read_raw(settings.data, paths.raw(experiment)).rows
+    rows = read_raw(settings.data, staged(paths.raw(experiment))).rows
     found = split(rows, settings.data).rows
     prompts = [row.prompt for row in found["train"] + found["demonstrations"]]
     entry = build_t5(build, prompts, target)

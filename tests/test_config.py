@@ -129,6 +129,14 @@ def test_an_unknown_experiment_names_those_that_there_are():
         load("other", ())
 
 
+TASK = {
+    **{"kind": "adapter", "learning_rate": 1.0e-3, "warmup_ratio": 0.1, "epochs": 1, "batch_size": 8},
+    **{"gradient_accumulation": 1, "max_grad_norm": 1.0, "weight_decay": 0.0, "max_demonstration_tokens": 32},
+    "require": {"rouge_l": None, "toxicity_mean": None},
+    "lora": {"r": 2, "alpha": 2, "dropout": 0.0, "target_modules": ["q_proj"]},
+}
+
+
 @pytest.mark.parametrize(
     "changes, expected",
     [
@@ -156,6 +164,11 @@ def test_an_unknown_experiment_names_those_that_there_are():
         ({"judge__fit__held_out_source": "news"}, "judge.fit.held_out_source: expected one of"),
         ({"judge__fit__window_words": [20, 5]}, "judge.fit.window_words: expected [shortest, longest]"),
         ({"complete__analyzed_samples": 9}, "complete.analyzed_samples: expected at most"),
+        ({"model__source": None}, "model.source: expected this or model.build, the other one null, got neither"),
+        ({"model__architecture": "seq2seq"}, "fluency.kind: expected causal_lm"),
+        ({"reference": TASK}, "reference.kind: expected base, since realtoxicityprompts has no demonstrations"),
+        ({"reference": TASK}, "lora: expected the same values as reference.lora"),
+        ({"reward__output": "logit"}, "reward.output: expected toxicity, since a scorer of kind profanity_check has no"),
         ({"complete__rtp_protocol": True}, "complete.samples_per_prompt: complete.rtp_protocol needs 25, got 8"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.config.sections import DialogSumData, ExperimentFile, PromptData, RewriteData
+from pipeline.config.sections import AdapterReference, DialogSumData, ExperimentFile, PromptData, RewriteData
 from pipeline.config.shown import shortened, shown
 
 GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `probe` add theirs
@@ -46,6 +46,11 @@ def _model(file: ExperimentFile) -> Iterator[str]:
         yield (
             "reference.kind: expected full, since model.build makes random weights, which nothing can start from, "
             f"got {reference.kind}; correct it"
+        )
+    if isinstance(reference, AdapterReference) and file.lora != reference.lora:
+        yield (
+            "lora: expected the same values as reference.lora, since every method goes on from a copy of the "
+            "reference's adapter; correct one of them"
         )
     if reference.kind != "base" and isinstance(file.data, PromptData) and file.data.dataset != "jsonl":
         yield (

@@ -52,7 +52,8 @@ def fetch(source: Source, folder: Path) -> dict[str, str]:
 def learn(source: Source) -> Source:
     """Download the named files, of the commit of main where no revision is written; return what they are now.
 
-    Raises UserError as `fetch` does, but for the hashes: these are what it learns.
+    Raises UserError as `fetch` does, also for a file that has a hash already and is now another: it learns those that
+    are left to fill, and nothing is pinned anew in silence.
     """
     repo, kind, revision = _parsed(source)
     _distrust_the_server()
@@ -62,7 +63,10 @@ def learn(source: Source) -> Source:
     digests_now: dict[str, str | None] = {}
     for file in files:
         logger.info("%s/%s: fetching", repo, file)
-        digests_now[file] = sha256_of(_downloaded(repo, kind, commit, file, force=False))
+        digest = sha256_of(_downloaded(repo, kind, commit, file, force=False))
+        if (pin := source.sha256[file]) is not None:  # type: ignore[index]  # _parsed has seen to the mapping
+            require(file, pin, digest)
+        digests_now[file] = digest
     return Source(uri=f"{source.uri.partition('@')[0]}@{commit}", sha256=digests_now)
 
 

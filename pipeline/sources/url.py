@@ -89,7 +89,7 @@ def _downloaded(url: str, name: str, pin: str | None) -> tuple[Path, str]:
 
 
 class _OnlySafe(urllib.request.HTTPRedirectHandler):
-    """Follow no redirection to where the answer could be listened to or changed, nor to this machine from elsewhere."""
+    """Follow no redirection to where the answer could be listened to or changed on its way."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the request that follows the redirection; raise UserError where it is unsafe."""

@@ -49,9 +49,9 @@ def loaded(folder):
 
 @torch.no_grad()
 def token_by_token(folder, text):
-    """Return the sum of each token's log-prob after EOS, one forward pass a token."""
+    """Return the sum of each token's log-prob after the first, one forward pass a token."""
     tokenizer, model = loaded(folder)
-    ids = [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]
+    ids = tokenizer(text)["input_ids"]
     total = 0.0
     for at in range(1, len(ids)):
         logits = model(torch.tensor([ids[:at]])).logits[0, -1]
@@ -62,9 +62,9 @@ def token_by_token(folder, text):
 def test_it_is_the_sum_over_tokens_whatever_the_batch(checkpoint, monkeypatch):
     model = fluency.FluencyModel(checkpoint, section())
     together = model.likelihoods(TEXTS)
-    assert [found.tokens for found in together] == [len(text) for text in TEXTS], "a byte is a token"
+    assert [found.tokens for found in together] == [max(len(text) - 1, 0) for text in TEXTS], "a byte is a token"
     for text, found in zip(TEXTS, together, strict=True):
-        if text:
+        if found.tokens:
             assert found.logprob == pytest.approx(token_by_token(checkpoint, text), rel=1e-5)
     monkeypatch.setattr(fluency, "BATCH_TOKENS", 1)
     alone = model.likelihoods(TEXTS[::-1])[::-1]
@@ -77,18 +77,19 @@ def test_it_is_the_sum_over_tokens_whatever_the_batch(checkpoint, monkeypatch):
 def test_a_long_text_is_cut_and_told(checkpoint):
     model = fluency.FluencyModel(checkpoint, section(max_tokens=4))
     whole, cut = model.likelihoods(["goos", "goose"])
-    assert (whole.cut, cut.cut, cut.tokens) == (False, True, 4)
+    assert (whole.cut, cut.cut, cut.tokens) == (False, True, 3)
     assert cut.logprob == pytest.approx(whole.logprob, rel=1e-6)
 
 
-def test_without_a_token_to_begin_with_the_first_one_is_not_scored(checkpoint, tmp_path):
+def test_the_first_token_is_not_scored_and_the_tokens_between_texts_are_no_matter(checkpoint, tmp_path):
+    one, two = fluency.FluencyModel(checkpoint, section()).likelihoods(["g", "go"])
+    assert one == fluency.Likelihood(None, 0, False)
+    assert two.tokens == 1 and two.logprob < 0
     for path in checkpoint.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     about = read_json(tmp_path / "tokenizer_config.json")
     write_json(tmp_path / "tokenizer_config.json", {key: value for key, value in about.items() if key != "eos_token"})
-    one, two = fluency.FluencyModel(tmp_path, section()).likelihoods(["g", "go"])
-    assert one == fluency.Likelihood(None, 0, False)
-    assert two.tokens == 1 and two.logprob < 0
+    assert fluency.FluencyModel(tmp_path, section()).likelihoods(["g", "go"]) == [one, two]
 
 
 def test_the_fingerprint_follows_weights_and_settings(checkpoint, tmp_path):
@@ -118,8 +119,8 @@ def test_a_checkpoint_that_is_not_whole_is_named(checkpoint, tmp_path, damage, s
 
 
 def test_more_tokens_than_the_model_has_room_for_are_refused(checkpoint):
-    with pytest.raises(UserError, match=r"fluency\.max_tokens: expected at most 127"):
-        fluency.FluencyModel(checkpoint, section(max_tokens=128))
+    with pytest.raises(UserError, match=r"fluency\.max_tokens: expected at most 128"):
+        fluency.FluencyModel(checkpoint, section(max_tokens=129))
 
 
 @pytest.fixture

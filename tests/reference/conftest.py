@@ -117,6 +117,7 @@ def parameters(tiny: TinyModel, changed: dict[str, Any], model: dict[str, Any]) 
     found["dev"] |= {"samples_per_prompt": 2, "max_new_tokens": 12, "batch_size": 12}
     found["lora"] |= {"r": 4, "alpha": 8, "target_modules": list(tiny.target_modules)}
     found["reference"] = reference_section(tiny, changed)
+    found["lora"] |= found["reference"].get("lora", {})  # the policies' adapters are copies of the reference's
     return found
 
 

@@ -120,6 +120,10 @@ def test_the_hash_is_that_of_the_commit_which_is_written(experiment: dict[str, A
     ("source", "said"),
     [
         ({"uri": "hub:datasets/owner/closed", "sha256": {"a": None}}, "is gated; accept its terms"),
+        (
+            {"uri": "hub:datasets/owner/rows", "sha256": {"train.jsonl": None, "deep/dev.jsonl": "0" * 64}},
+            f"deep/dev.jsonl: expected sha256 {'0' * 64}",
+        ),
         ({"uri": "hub:datasets/owner/rows", "sha256": {"absent.csv": None}}, "has no file 'absent.csv'"),
         ({"uri": "hub:datasets/owner/rows", "sha256": None}, "expected sha256 to map every wanted file to its hash"),
         ({"uri": "hub:datasets/owner/rows", "sha256": {"../up": None}}, "could leave the target folder"),
