@@ -130,8 +130,15 @@ def test_an_unknown_experiment_names_those_that_there_are():
 
 
 TASK = {
-    **{"kind": "adapter", "learning_rate": 1.0e-3, "warmup_ratio": 0.1, "epochs": 1, "batch_size": 8},
-    **{"gradient_accumulation": 1, "max_grad_norm": 1.0, "weight_decay": 0.0, "max_demonstration_tokens": 32},
+    "kind": "adapter",
+    "learning_rate": 1.0e-3,
+    "warmup_ratio": 0.1,
+    "epochs": 1,
+    "batch_size": 8,
+    "gradient_accumulation": 1,
+    "max_grad_norm": 1.0,
+    "weight_decay": 0.0,
+    "max_demonstration_tokens": 32,
     "require": {"rouge_l": None, "toxicity_mean": None},
     "lora": {"r": 2, "alpha": 2, "dropout": 0.0, "target_modules": ["q_proj"]},
 }
@@ -168,7 +175,7 @@ TASK = {
         ({"model__architecture": "seq2seq"}, "fluency.kind: expected causal_lm"),
         ({"reference": TASK}, "reference.kind: expected base, since realtoxicityprompts has no demonstrations"),
         ({"reference": TASK}, "lora: expected the same values as reference.lora"),
-        ({"reward__output": "logit"}, "reward.output: expected toxicity, since a scorer of kind profanity_check has no"),
+        ({"reward__output": "logit"}, "reward.output: expected toxicity, since a scorer of kind profanity_check"),
         ({"complete__rtp_protocol": True}, "complete.samples_per_prompt: complete.rtp_protocol needs 25, got 8"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from pipeline.curves import CurveCallback
+from pipeline.curves import SUPERVISED_CURVES, CurveCallback
 from pipeline.dpo import causal as dpo
 from pipeline.examples import chosen
 from pipeline.packing import IGNORED, PackedModel, pack
@@ -46,7 +46,7 @@ def trainer_of(method, monkeypatch=None):
     if monkeypatch is not None:
         monkeypatch.setattr(room, f"Packed{method.upper()}Trainer", PLAIN[method])
     section = tiny_llama.section(method, batch_size=5, gradient_accumulation=2, epochs=1)
-    curves = CurveCallback(room._CURVES, lambda step, row: None)
+    curves = CurveCallback(SUPERVISED_CURVES if room is sft else room._CURVES, lambda step, row: None)
     pairs = tiny_llama.pairs(12)
     given = chosen(pairs) if method == "sft" else pairs
     trainer = room.make_trainer(policy.model, policy.tokenizer, given, section, 0, tiny_llama.checkpoints(), curves)

@@ -111,11 +111,11 @@ def test_a_comment_in_a_parameter_file_reruns_nothing(workspace):
 
 
 def test_a_cascade_stops_where_a_stage_writes_what_it_wrote_before(workspace):
-    workspace.keep_constant("download", "format")
+    workspace.keep_constant("download", "format", "judge")
     change_section(workspace, "data")
     assert workspace.repro() == executions(EVERYTHING)  # what the silenced stages write is new once
     change_section(workspace, "data")
-    assert workspace.repro() == executions(["download", "format"])
+    assert workspace.repro() == executions(["download", "format", "judge"])
 
 
 def test_another_judge_trains_and_completes_nothing_again(workspace):

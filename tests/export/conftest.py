@@ -16,7 +16,7 @@ from pipeline.records import write_json, write_jsonl
 from tests.policy import tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel
-from tests.policy.tiny_t5 import T5
+from tests.policy.tiny_t5 import FLUENCY, T5
 
 
 @pytest.fixture(params=[LLAMA, T5], ids=lambda tiny: tiny.architecture)
@@ -52,6 +52,8 @@ def write_parameters(tiny: TinyModel, **model: Any) -> None:
     """Write roster, DAG and the default experiment's parameters with this architecture in them."""
     parameters = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
     parameters["model"] |= {"architecture": tiny.architecture, **model}
+    if tiny is T5:
+        parameters["fluency"] = FLUENCY
     paths.experiment_file(NAME).parent.mkdir(exist_ok=True)
     paths.experiment_file(NAME).write_text(yaml.safe_dump(parameters))
     roster = {"experiments": [NAME], "seeds": [SEED], "policies": ["reference", "sft"]}

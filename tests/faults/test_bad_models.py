@@ -31,18 +31,13 @@ from tests.faults.breaking import (
     written,
 )
 from tests.faults.conftest import refused
+from tests.policy.tiny_t5 import FLUENCY
 
 BASE = Path("models/smoke/base")
 CONFIG, WEIGHTS = BASE / "config.json", BASE / "model.safetensors"
 GENERATION = BASE / "generation_config.json"
 TOKENIZER, TOKENIZER_CONFIG = BASE / "tokenizer.json", BASE / "tokenizer_config.json"
 INDEX = BASE / "model.safetensors.index.json"
-FLUENCY = {  # a seq2seq policy needs one; it is never fetched here
-    "kind": "causal_lm",
-    "source": {"uri": "file:given/model", "sha256": "0" * 64},
-    "dtype": "float32",
-    "max_tokens": 32,
-}
 HEAD, LAYER = "lm_head.weight", "model.layers.1.mlp.up_proj.weight"
 
 

@@ -8,6 +8,13 @@ from torch import Tensor
 from pipeline.policy import Completion
 from tests.policy.tiny_model import END, HIDDEN, START, VOCABULARY, TinyModel, save_base
 
+FLUENCY = {  # what an experiment with an encoder-decoder has to name; nothing here fetches it
+    "kind": "causal_lm",
+    "source": {"uri": "file:lm", "sha256": {"x": "0" * 64}},
+    "dtype": "float32",
+    "max_tokens": 64,
+}
+
 
 def write_base(end_bias: float = 0.0, stop_tokens: int | list[int] = END, **changes: Any) -> None:
     """Write the base model of the experiment `exp`; `end_bias` makes END likelier, everywhere about the same.

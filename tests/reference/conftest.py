@@ -16,7 +16,7 @@ from pipeline.stage import run_stage
 from stages import reference
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel, prompts
-from tests.policy.tiny_t5 import T5
+from tests.policy.tiny_t5 import FLUENCY, T5
 from tests.smoke import workspace
 
 ANSWER = "the old silly dog sleeps under the warm table"
@@ -33,7 +33,6 @@ TRAINING = {
     "max_demonstration_tokens": 12,
     "require": NOTHING,
 }
-CAUSAL_LM = {"kind": "causal_lm", "source": {"uri": "file:lm", "sha256": {"x": "0" * 64}}, "dtype": "float32"}
 
 
 @pytest.fixture(params=[LLAMA, T5], ids=lambda tiny: tiny.architecture)
@@ -113,7 +112,7 @@ def parameters(tiny: TinyModel, changed: dict[str, Any], model: dict[str, Any]) 
     found["reward"]["scorer"] = {"kind": "keyword", "keywords": ["silly", "rotten"], "saturation": 1}
     found["model"] |= {"architecture": tiny.architecture} | model
     found["data"]["dataset"] = "jsonl"
-    found["fluency"] = CAUSAL_LM | {"max_tokens": 64} if tiny is T5 else {"kind": "base"}
+    found["fluency"] = FLUENCY if tiny is T5 else {"kind": "base"}
     found["dev"] |= {"samples_per_prompt": 2, "max_new_tokens": 12, "batch_size": 12}
     found["lora"] |= {"r": 4, "alpha": 8, "target_modules": list(tiny.target_modules)}
     found["reference"] = reference_section(tiny, changed)
