@@ -1,4 +1,8 @@
-"""For a causal model our loss, our gradient and our whole training are TRL's."""
+"""For a causal model our loss, our gradient and our whole training are TRL's.
+
+TRL's loss is computed on log-probabilities that `pipeline/packing.py` gives it; `tests/test_packing.py` holds these to
+plain TRL's.
+"""
 
 import math
 

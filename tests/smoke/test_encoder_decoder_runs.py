@@ -1,7 +1,9 @@
 """One real `dvc repro` of each encoder-decoder experiment on tiny parts: what is true of a run, whatever was learnt."""
 
+import csv
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from contextlib import chdir
 from typing import Any
@@ -131,7 +133,9 @@ def test_rouge_and_perplexity_are_guards_of_every_policy(run: WholeRun) -> None:
     rows = list(lines(run, paths.scores(run.experiment, 0, "reference")))
     likely = [row for row in rows if row.get("model") == "fluency"]
     assert len(likely) == len(list(lines(run, paths.completions(run.experiment, 0, "reference"))))
-    assert all(row["logprob"] is None or row["logprob"] <= 0 for row in likely)
+    surprises = [-row["logprob"] / row["tokens"] for row in likely if row["tokens"]]
+    median = evaluation["reference"]["guards"]["perplexity_median"]
+    assert statistics.median(map(math.exp, surprises)) == pytest.approx(median, rel=1e-4)
 
 
 def test_the_dev_check_of_the_reference_tells_its_rouge(run: WholeRun) -> None:
@@ -149,7 +153,8 @@ def test_before_and_after_are_told_of_every_method(run: WholeRun) -> None:
         assert told["toxicity_sd"] >= 0
         assert ("change_percent" in told) == (policy != "reference")
     table = run.workspace.root / "reports" / run.experiment / "before_after.csv"
-    assert table.read_text(encoding="utf-8").count("\n") > 1
+    with table.open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(METHODS) * evaluation["meta"]["prompts"]
 
 
 def test_mlflow_holds_a_finished_run_of_every_stage(run: WholeRun, seen: dict[str, SeenRun]) -> None:
