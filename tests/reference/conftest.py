@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def parameters(tiny: TinyModel, changed: dict[str, Any], model: dict[str, Any]) 
     found["dev"] |= {"samples_per_prompt": 2, "max_new_tokens": 12, "batch_size": 12}
     found["lora"] |= {"r": 4, "alpha": 8, "target_modules": list(tiny.target_modules)}
     found["reference"] = reference_section(tiny, changed)
-    found["lora"] |= found["reference"].get("lora", {})  # the policies' adapters are copies of the reference's
+    # The policies' adapters are copies of the reference's. A list in two places would be written as an alias.
+    found["lora"] |= deepcopy(found["reference"].get("lora", {}))
     return found
 
 

@@ -24,6 +24,8 @@ SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 URI = f"hub:owner/model@{COMMIT}"
 # The client waits a second before it tries again, and gives up after five tries in vain.
 IMPATIENT = "import time\ntime.sleep = lambda seconds: None\n"
+# A shell starts what it puts into the background deaf to Ctrl-C, and so would the tests that it starts there be.
+HEARING = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
 WAITING = 30  # seconds; two cores may be busy
 
 
@@ -34,7 +36,7 @@ def hub() -> Iterator[Hub]:
 
 
 def begin_fetch(hub: Hub, folder: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", IMPATIENT + PROGRAM, URI, json.dumps({"model.safetensors": SHA256})]
+    command = [sys.executable, "-c", HEARING + IMPATIENT + PROGRAM, URI, json.dumps({"model.safetensors": SHA256})]
     env = surroundings(HF_ENDPOINT=hub.url, HF_HOME=str(folder / "hub"), NO_PROXY="127.0.0.1,localhost")
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
