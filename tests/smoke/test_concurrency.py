@@ -37,9 +37,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> Workspace:
-    """Return a working copy in which all that the trainings read is there; change nothing."""
+    """Return a working copy in which all that trainings of several experiments share is there; change nothing."""
     workspace = build(tmp_path_factory.mktemp("concurrent") / "ready")
-    workspace.started_by(python_folder).repro(f"preferences@{EXPERIMENT}-0", f"judge@{EXPERIMENT}", TRACKING="off")
+    # The stages that queued experiments share, too: DVC's run cache fails the second of two workers that end the same
+    # stage at the same moment (it looks at a file that the first has just renamed).
+    shared = [f"{stage}@{EXPERIMENT}-0-reference" for stage in ("score", "probe")]
+    targets = [f"preferences@{EXPERIMENT}-0", f"judge@{EXPERIMENT}", *shared]
+    workspace.started_by(python_folder).repro(*targets, TRACKING="off")
     workspace.commit()
     return workspace
 
