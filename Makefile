@@ -35,8 +35,8 @@ FORGET_HALF_RUNS = if [ -d .dvc/cache/runs ]; then find .dvc/cache/runs -type d 
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export pin ui verify track \
-  test test-slow torture check format clean bench-ppo bench-sampling bench-statistics lock
+.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export plan pin ui \
+  verify track test test-slow torture check format clean bench-ppo bench-sampling bench-statistics audit lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -100,6 +100,9 @@ export: $(STAMP) ## write a policy as one merged Hugging Face folder: make expor
 	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=sft, ppo, dpo or reference" >&2; exit 2; }
 	$(BIN)/python -m pipeline.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
 
+plan: $(STAMP) ## estimate parameters, memory and hours of EXPERIMENT, without downloading weights
+	@$(BIN)/python -m pipeline.plan $(EXPERIMENT)
+
 pin: $(STAMP) ## print the commits and hashes that EXPERIMENT leaves to fill, as the hub gives them now
 	@$(BIN)/python -m pipeline.sources.pin $(EXPERIMENT)
 
@@ -147,6 +150,9 @@ bench-sampling: $(STAMP) ## measure our sampler against model.generate
 
 bench-statistics: $(STAMP) ## measure the bootstrap: 10,000 resamples of 4 policies x 200 prompts x 25 samples
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.statistics
+
+audit: $(STAMP) ## recompute docs/seed-audit.md: what the numbers of the two seeds can tell
+	$(BIN)/python -m benchmarks.seed_audit
 
 $(TRL_STAMP): | $(STAMP)
 	$(PYTHON) -m venv --clear .venv-trl

@@ -95,11 +95,18 @@ def check_generation(folder: Path, vocabulary: int, remedy: str = REMEDY) -> Non
 
 def check_weight_files(folder: Path, remedy: str = REMEDY) -> None:
     """Raise UserError when the weights are not whole safetensors files of this folder. Reads headers alone."""
-    index = folder / f"{WEIGHTS}.index.json"
-    for path in [folder / name for name in (_shards(index, remedy) if index.exists() else [WEIGHTS])]:
+    for path in _weight_files(folder, remedy):
         if not path.is_file():
             raise UserError(f"{path}: not found; weights are read from safetensors alone; {remedy}")
         check_safetensors(path, remedy)
+
+
+def check_finite_files(folder: Path, remedy: str = REMEDY) -> None:
+    """Raise UserError naming a tensor of whole weight files that holds NaN or infinity. Reads one tensor at a time."""
+    for path in _weight_files(folder, remedy):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                check_finite(folder, {name: file.get_tensor(name)}, remedy)
 
 
 def check_safetensors(path: Path, remedy: str) -> None:
@@ -157,6 +164,11 @@ def named(tensors: Collection[str]) -> str:
 
 def _sums_up(tensor: torch.Tensor) -> bool:
     return bool(tensor.sum(dtype=torch.float32).isfinite())
+
+
+def _weight_files(folder: Path, remedy: str) -> list[Path]:
+    index = folder / f"{WEIGHTS}.index.json"
+    return [folder / name for name in (_shards(index, remedy) if index.exists() else [WEIGHTS])]
 
 
 def _shards(index: Path, remedy: str) -> list[str]:

@@ -16,6 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from pipeline import recomputation
 from pipeline.checkpoints import Checkpoints
 from pipeline.models import device
 
@@ -110,7 +111,7 @@ class ContinuedTrainer(Trainer):
         return str(self._writing or super()._get_output_dir(trial))
 
 
-def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict[str, Any]:
+def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints, model: Any) -> dict[str, Any]:
     """Return the arguments that the supervised trainings share, from their parameter section.
 
     Nothing is reported by the trainer itself, and nothing saved but checkpoints: adapters are saved and runs tracked
@@ -136,6 +137,16 @@ def trainer_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict
         "dataloader_pin_memory": False,
         "use_cpu": device().type == "cpu",
         "bf16": False,
+        **_recomputed(model),
+    }
+
+
+def _recomputed(model: Any) -> dict[str, Any]:
+    """Return the arguments of a trainer about activations; TRL's trainers would compute them anew by default."""
+    is_on = recomputation.is_on(model)
+    return {
+        "activation_checkpointing": is_on,
+        "activation_checkpointing_kwargs": dict(recomputation.SETTINGS) if is_on else None,
     }
 
 
@@ -146,6 +157,6 @@ def spread(section: Any, examples: int, checkpoints: Checkpoints) -> dict[str, A
     return {"save_steps": max(checkpoints.every, updates // MOST_CHECKPOINTS, 1)}
 
 
-def trl_arguments(section: Any, seed: int, checkpoints: Checkpoints) -> dict[str, Any]:
+def trl_arguments(section: Any, seed: int, checkpoints: Checkpoints, model: Any) -> dict[str, Any]:
     """Return `trainer_arguments` and those that TRL's trainers have beside them."""
-    return trainer_arguments(section, seed, checkpoints) | {"activation_checkpointing": False, "max_length": None}
+    return trainer_arguments(section, seed, checkpoints, model) | {"max_length": None}

@@ -54,7 +54,9 @@ def export(experiment: str, policy: str, seed: int, output: Path | None = None) 
 
     from pipeline import models, roles
 
-    model = models.load_policy_model(experiment, seed, settings.model, policy).float()
+    # A merged checkpoint is of whole weights: those that were quantized for the training are read as they are.
+    whole_weights = settings.model.model_copy(update={"quantization": None})
+    model = models.load_policy_model(experiment, seed, whole_weights, policy).float()
     tokenizer = models.load_tokenizer(experiment)
     for key in OF_LOADING:
         tokenizer.init_kwargs.pop(key, None)

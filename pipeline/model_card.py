@@ -13,7 +13,7 @@ from pipeline.config import load
 from pipeline.projection import provenance
 from pipeline.projection.execution import REFERENCE, TRAININGS, training
 from pipeline.records import read_json
-from pipeline.sources.of_scorers import sources_of
+from pipeline.sources.of_scorers import single_scorers, sources_of
 
 FILE = "README.md"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
@@ -94,6 +94,7 @@ def _card(experiment: str, seed: int, policy: str, model_class: str | None, merg
         model_class=model_class,
         base=paths.base_model(experiment),
         trained=settings.reference.kind,
+        prompt_format=settings.model.prompt_format,
         start=_start(experiment, seed, settings),
         front_matter=_front_matter(settings, policy, merged),
         sentence=training(experiment, seed, policy).sentence,
@@ -146,7 +147,7 @@ def _parts(settings: Any) -> Iterator[Part]:
         yield _fetched(f"data: {name}", source)
     scorers = {f"reward scorer: {settings.reward.name}": settings.reward.scorer}
     scorers |= {f"judge or filter: {name}": scorer for name, scorer in sorted(settings.scorers.items())}
-    for role, scorer in scorers.items():
+    for role, scorer in single_scorers(scorers):
         for part, source in sorted(sources_of({role: scorer}).items()):
             yield _fetched(part, source)
         if scorer.kind == "profanity_check":
@@ -181,15 +182,17 @@ def _results(experiment: str, seed: int, policy: str) -> dict[str, Any]:
     evaluation = read_json(path) if path.exists() else {}
     meta = evaluation.get("meta", {})
     if policy not in evaluation or seed not in meta["seeds"]:
-        return {"meta": None, "measured": None, "own": None, "compared": None, "cards": {}}
+        return {"meta": None, "measured": None, "own": None, "compared": None, "cards": {}, "refusal_card": None}
     by_seed = evaluation[policy].get("seeds", {}).get(str(seed), {}).get("judges", {})
-    cards = paths.metrics(experiment, "judge")
+    path = paths.metrics(experiment, "judge")
+    cards = read_json(path) if path.exists() else {}
     return {
         "meta": meta,
         "measured": evaluation[policy],
         "own": by_seed.get(meta["primary_judge"]) if len(meta["seeds"]) > 1 else None,
         "compared": evaluation[REFERENCE],
-        "cards": read_json(cards).get("cards", {}) if cards.exists() else {},
+        "cards": cards.get("cards", {}),
+        "refusal_card": cards.get("refusal"),
     }
 
 

@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline import adapter_files, base_files, paths
+from pipeline import adapter_files, base_files, paths, quantization, recomputation
 from pipeline.atomic import replacing_folder, staged
 from pipeline.config.sections import AdapterReference, FullReference, LoraSection, ModelSection
 from pipeline.config.shown import shortened, shown
@@ -109,9 +109,14 @@ def _load_checkpoint(folder: Path, model: ModelSection, remedy: str) -> Any:
     base_files.check_weight_files(folder, remedy)
     keep_freed_memory()
     disable_progress_bar()  # loading takes under a second
+    more: dict[str, Any] = {}
+    if model.quantization is not None:
+        more = quantization.loading(_DTYPES[model.dtype], device())
+        base_files.check_finite_files(folder, remedy)  # 4 bits cannot show it any more
     with base_files.reading(folder / "config.json", f"a model of type {config.model_type}", remedy):
         base, loaded = loader.from_pretrained(
             folder,
+            **more,
             dtype=_DTYPES[model.dtype],
             local_files_only=True,
             use_safetensors=True,
@@ -119,9 +124,15 @@ def _load_checkpoint(folder: Path, model: ModelSection, remedy: str) -> Any:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told in `loaded`, and refused there
         )
-    base = base.to(device()).eval().requires_grad_(False)
+    base = (base if quantization.is_quantized(base) else base.to(device())).eval().requires_grad_(False)
     base_files.check_loaded(folder, base, loaded, remedy)
     return base
+
+
+def skeleton(config: Any, model: ModelSection) -> Any:
+    """Return the model of a configuration without memory for its weights: they are on the device `meta`."""
+    with torch.device("meta"):
+        return _ARCHITECTURES[model.architecture][0].from_config(config, dtype=_DTYPES[model.dtype])
 
 
 def load_policy_model(experiment: str, seed: int, model: ModelSection, policy: str) -> Any:
@@ -148,7 +159,7 @@ def new_policy_model(experiment: str, seed: int, model: ModelSection, lora: Lora
         wrapped = _with_adapter(base, _folder(experiment, seed, REFERENCE), model, is_trainable=True)
     else:
         wrapped = _with_fresh_adapter(base, model, lora, "lora")
-    return _with_frozen_reference(wrapped, experiment, seed, model)
+    return _to_train(_with_frozen_reference(wrapped, experiment, seed, model), model)
 
 
 def new_reference_model(
@@ -161,10 +172,10 @@ def new_reference_model(
     if isinstance(reference, FullReference):
         whole = load_base(experiment, model.model_copy(update={"dtype": "float32"}))
         set_seed(seed)
-        return whole.requires_grad_(True)
+        return _to_train(whole.requires_grad_(True), model)
     base = load_base(experiment, model)
     set_seed(seed)
-    return _with_fresh_adapter(base, model, reference.lora, "reference.lora")
+    return _to_train(_with_fresh_adapter(base, model, reference.lora, "reference.lora"), model)
 
 
 def lora_config(model: ModelSection, lora: LoraSection) -> LoraConfig:
@@ -277,6 +288,12 @@ def _with_frozen_reference(wrapped: PeftModel, experiment: str, seed: int, model
 def _adapter_tensors(wrapped: PeftModel, name: str) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = get_peft_model_state_dict(wrapped, adapter_name=name, save_embedding_layers=False)
     return found
+
+
+def _to_train(model: Any, section: ModelSection) -> Any:
+    if section.gradient_checkpointing:
+        recomputation.switch_on(model.get_base_model() if adapters_of(model) else model)
+    return model
 
 
 def _task(model: ModelSection) -> str:

@@ -15,20 +15,23 @@ from pipeline.records import read_jsonl, write_jsonl
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Pair:
-    """Two completions of one prompt, as text and as the very token ids that were sampled (EOS only if emitted)."""
+    """Two completions of one prompt, as text and as token ids: the very ids that were sampled (EOS only if emitted), or
+    those of a data set's answers with EOS. A toxicity is None where it is not known; what people chose may be the more
+    toxic answer.
+    """
 
     prompt_id: str
     prompt: str
     prompt_ids: list[int]
     chosen: str
     chosen_ids: list[int]
-    chosen_toxicity: float
+    chosen_toxicity: float | None
     rejected: str
     rejected_ids: list[int]
-    rejected_toxicity: float
+    rejected_toxicity: float | None
 
 
-_IDS, _TEXT, _TOXICITY = "a list of whole numbers", "a text", "a number from 0 to 1"
+_IDS, _TEXT, _TOXICITY = "a list of whole numbers", "a text", "a number from 0 to 1 or null"
 _EXPECTED = {
     field.name: _IDS if field.name.endswith("_ids") else _TOXICITY if field.name.endswith("_toxicity") else _TEXT
     for field in fields(Pair)
@@ -61,7 +64,10 @@ def read_pairs(path: Path, vocabulary: int | None = None, context: int | None = 
             raise UserError(f"{path}:{number}: {problem}; {_REMEDY}")
         pairs.append(pair)
     if not pairs:
-        raise UserError(f"{path}: no pairs; lower preferences.margin or raise preferences.samples_per_prompt")
+        raise UserError(
+            f"{path}: no pairs; lower preferences.margin or raise preferences.samples_per_prompt, or, where they are a "
+            "data set's, raise preferences.max_completion_tokens"
+        )
     return pairs
 
 
@@ -98,10 +104,9 @@ def _problem(pair: Pair, vocabulary: int | None, context: int | None) -> str | N
     if pair.chosen_ids == pair.rejected_ids:
         return "rejected_ids: expected another completion than chosen_ids, got the same"
     for key in ("chosen_toxicity", "rejected_toxicity"):
-        if not 0 <= getattr(pair, key) <= 1:
-            return f"{key}: expected {_TOXICITY}, got {shown(getattr(pair, key))}"
-    if pair.chosen_toxicity > pair.rejected_toxicity:
-        return "chosen_toxicity: expected at most rejected_toxicity, got more"
+        toxicity: float | None = getattr(pair, key)
+        if toxicity is not None and not 0 <= toxicity <= 1:
+            return f"{key}: expected {_TOXICITY}, got {shown(toxicity)}"
     return None
 
 

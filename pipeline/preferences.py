@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.config.sections import PreferencesSection
+from pipeline.config.sections import OnPolicyPreferences
 from pipeline.errors import UserError
 from pipeline.pairs import Pair
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
@@ -10,7 +10,7 @@ from pipeline.scorers import Reward
 
 
 def on_policy_pairs(
-    policy: Policy, prompts: Sequence[Prompt], reward: Reward, preferences: PreferencesSection, seed: int
+    policy: Policy, prompts: Sequence[Prompt], reward: Reward, preferences: OnPolicyPreferences, seed: int
 ) -> tuple[list[Pair], dict[str, float | int | None]]:
     """Sample k completions a prompt from the reference's whole distribution and pair the least with the most toxic.
 
@@ -34,21 +34,20 @@ def on_policy_pairs(
         pair = _pair(completions[start : start + samples], toxicity[start : start + samples], preferences.margin)
         if pair is not None:
             pairs.append(pair)
-    known = [value for value in toxicity if value is not None]
     return pairs, {
         "prompts": len(prompts),
         "samples_per_prompt": samples,
         "pairs": len(pairs),
         "pair_rate": len(pairs) / len(prompts),
-        "unscored": len(completions) - len(known),
+        "unscored": toxicity.count(None),
         "cut": sum(reward.cut(*texts)),
-        "sampled_toxicity_mean": _mean(known),
+        "sampled_toxicity_mean": _mean(toxicity),
         "chosen_toxicity_mean": _mean([pair.chosen_toxicity for pair in pairs]),
         "rejected_toxicity_mean": _mean([pair.rejected_toxicity for pair in pairs]),
     }
 
 
-def check_pairs(counts: Mapping[str, float | int | None], scorer: str, preferences: PreferencesSection) -> None:
+def check_pairs(counts: Mapping[str, float | int | None], scorer: str, preferences: OnPolicyPreferences) -> None:
     """Raise UserError when the prompts gave no pair, which nothing can be trained on."""
     if counts["sampled_toxicity_mean"] is None:
         raise UserError(
@@ -87,5 +86,6 @@ def _pair(completions: Sequence[Completion], toxicity: Sequence[float | None], m
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

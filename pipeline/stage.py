@@ -17,6 +17,7 @@ from pipeline.checkpoints import Checkpoints, open_checkpoints
 from pipeline.config import Settings, load
 from pipeline.config.shown import shown
 from pipeline.errors import UserError
+from pipeline.plan import checking as plan
 
 
 def _seed(text: str) -> int:
@@ -71,6 +72,7 @@ def run_stage(
         process.keep_private(*paths.private())
         settings = load(values["experiment"], sections)
         params = settings.flattened()
+        plan.check(name, values["experiment"], settings.whole, values.get("policy", ""))
         with machine.limits(params), process.exclusive("-".join([name, *map(str, values.values())])):
             trains = continues(settings) if callable(continues) else continues
             checkpoints = open_checkpoints(name, params=params, **values) if trains else None

@@ -9,7 +9,7 @@ from pipeline.evaluation.gathering import gather
 from pipeline.records import write_json
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("identity", "fluency", "complete", "reward", "probe", "score", "evaluate")
+SECTIONS = ("identity", "fluency", "refusal", "complete", "reward", "probe", "score", "evaluate")
 
 
 def main(stage: Stage) -> None:

@@ -1,4 +1,7 @@
-"""Fit the held-out judge on labelled text, or pin a pretrained one; measure every judge and write its card."""
+"""Fit the held-out judge on labelled text, or pin a pretrained one; measure every judge and write its card.
+
+The judge of refusals, where an experiment has one, gets a card beside them: what it tells is no toxicity.
+"""
 
 from typing import Any
 
@@ -8,12 +11,13 @@ from pipeline.config.sections import DataSection, EmbeddingHeadScorer, JudgeFit
 from pipeline.data.readers import compared_text, read_raw
 from pipeline.judge import card
 from pipeline.judge.fit import Sample, draw_samples, fit_heads
-from pipeline.scorers import Scorer, load_judges
+from pipeline.judge.refusals import describe_refusal
+from pipeline.scorers import Scorer, load_judges, load_refusal
 from pipeline.scorers.embedding_head import head_file
 from pipeline.scorers.encoder import Encoder
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("data", "reward", "scorers", "identity", "judge", "score")
+SECTIONS = ("data", "reward", "scorers", "refusal", "identity", "judge", "score")
 
 
 def main(stage: Stage) -> None:
@@ -26,8 +30,12 @@ def main(stage: Stage) -> None:
         samples, fitted = fit_head(stage.experiment, judge.scorer, settings.scorers[judge.scorer], judge.fit, prompts)
     judges = load_judges(settings.score.judges, settings.reward, settings.scorers, stage.experiment)
     cards = {scorer.name: make_card(scorer, settings, samples, fitted) for scorer in judges}
-    records.write_json(paths.judge(stage.experiment) / "card.json", {"cards": cards})
-    records.write_json(paths.metrics(stage.experiment, "judge"), {"cards": cards})
+    written: dict[str, Any] = {"cards": cards}
+    if settings.refusal is not None:
+        scorer = load_refusal(settings.refusal)
+        written["refusal"] = describe_refusal(scorer, settings.refusal, paths.raw(stage.experiment))
+    records.write_json(paths.judge(stage.experiment) / "card.json", written)
+    records.write_json(paths.metrics(stage.experiment, "judge"), written)
 
 
 def judged_prompts(data: DataSection, experiment: str) -> list[str]:

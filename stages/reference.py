@@ -81,7 +81,7 @@ def _demonstrated(stage: Stage, tokenizer: Any, context: int | None) -> Demonstr
             prompts += tokenize_prompts(read, tokenizer, settings.model, path)
         rows += read
     longest = settings.reference.max_demonstration_tokens
-    return tokenize_demonstrations(rows, prompts, tokenizer, longest, context, train)
+    return tokenize_demonstrations(rows, prompts, tokenizer, settings.model, longest, context, train)
 
 
 def _check(dev: Mapping[str, float | int | None], required: Requirements) -> None:

@@ -1,24 +1,29 @@
-"""Let every judge score every completion of one policy without its prompt, and the fluency model where there is one."""
+"""Let every judge score every completion of one policy without its prompt, the fluency model, the judge of refusals."""
 
 from pipeline import paths
 from pipeline.evaluation.fluency import fluency_rows
 from pipeline.evaluation.rows import read_completions
-from pipeline.evaluation.scoring import score_completions
+from pipeline.evaluation.scoring import refusal_rows, score_completions
 from pipeline.records import write_jsonl
-from pipeline.scorers import load_judges
+from pipeline.scorers import load_judges, load_refusal
 from pipeline.stage import Stage, run_stage
 
-SECTIONS = ("reward", "scorers", "fluency", "score")
+SECTIONS = ("reward", "scorers", "fluency", "refusal", "score")
 
 
 def main(stage: Stage) -> None:
-    """Write one row a judge and completion, then those of the fluency model; nothing when too many lack a score."""
+    """Write one row a judge and completion, then those of the fluency model and of refusals where they are asked for.
+
+    Nothing is written when too many lack a score.
+    """
     place = (stage.experiment, stage.seed, stage.policy)
     completions = read_completions(paths.completions(*place))
     settings, score = stage.settings, stage.settings.score
     judges = load_judges(score.judges, settings.reward, settings.scorers, stage.experiment)
     rows = score_completions(completions, judges, score.max_missing_rate)
     rows += fluency_rows(completions, settings.fluency, stage.experiment)
+    if settings.refusal is not None:
+        rows += refusal_rows(completions, load_refusal(settings.refusal), score.max_missing_rate)
     write_jsonl(paths.scores(*place), rows)
 
 

@@ -29,17 +29,31 @@ def test_pairs_come_back_as_they_were_sorted_by_prompt(tmp_path):
         (vars(PAIR) | {"score": 1}, "score"),
         ({}, "prompt"),
         (vars(PAIR) | {"chosen_ids": "5 2"}, "chosen_ids"),
-        (vars(PAIR) | {"rejected_toxicity": None}, "rejected_toxicity"),
+        (vars(PAIR) | {"rejected_toxicity": "high"}, "rejected_toxicity"),
         ("{not json", "JSON"),
         ("[1, 2]", "JSON"),
     ],
-    ids=["missing key", "unknown key", "empty row", "text for ids", "no toxicity", "broken", "list"],
+    ids=["missing key", "unknown key", "empty row", "text for ids", "text for toxicity", "broken", "list"],
 )
 def test_a_malformed_row_names_file_line_and_key(tmp_path, bad, named):
     write_rows(tmp_path / "0.jsonl", vars(PAIR), bad)
     with pytest.raises(UserError, match=r"0\.jsonl:2: ") as raised:
         read_pairs(tmp_path / "0.jsonl")
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize("chosen, rejected", [(None, 0.5), (0.5, None), (None, None), (0.875, 0.125)])
+def test_a_toxicity_may_be_missing_and_what_people_chose_the_more_toxic_answer(tmp_path, chosen, rejected):
+    pair = Pair(**(vars(PAIR) | {"chosen_toxicity": chosen, "rejected_toxicity": rejected}))
+    write_pairs(tmp_path / "0.jsonl", [pair])
+    assert read_pairs(tmp_path / "0.jsonl") == [pair]
+
+
+@pytest.mark.parametrize("wrong", [-0.125, 1.5])
+def test_a_toxicity_that_is_none_is_refused(tmp_path, wrong):
+    write_rows(tmp_path / "0.jsonl", vars(PAIR) | {"rejected_toxicity": wrong})
+    with pytest.raises(UserError, match=r"0\.jsonl:1: rejected_toxicity: expected a number from 0 to 1 or null"):
+        read_pairs(tmp_path / "0.jsonl")
 
 
 def test_no_pairs_is_an_error_with_a_remedy(tmp_path):

@@ -1,11 +1,18 @@
-"""Best and worst of k samples from a real policy, by a scorer whose every score the test gives."""
+"""Best and worst of k samples from a real policy, and pairs of a data set, by scorers whose every score is known."""
 
 import pytest
 
+from pipeline.config.sections import DatasetPreferences
+from pipeline.data.schema import prompt_row
+from pipeline.dataset_pairs import LEFT_OUT, Answers, check_dataset_pairs, dataset_pairs
+from pipeline.errors import UserError
+from pipeline.pairs import read_pairs, write_pairs
 from pipeline.policy import Decoding
+from pipeline.policy.prompts import tokenize_prompts
 from pipeline.preferences import on_policy_pairs
 from pipeline.scorers import Reward
 from tests.policy import tiny_llama
+from tests.policy.chatting import PREFERENCES
 
 # One row of four toxicities a prompt, the margin being .25, and the samples that make its pair.
 CASES = {
@@ -131,3 +138,85 @@ def test_without_any_pair_the_means_are_missing_and_not_zero(policy):
     assert (counts["pairs"], counts["pair_rate"], counts["unscored"]) == (0, 0, len(SCORES))
     means = [counts[f"{which}_toxicity_mean"] for which in ("sampled", "chosen", "rejected")]
     assert means == [None] * 3
+
+
+class Rude(Given):
+    """A scorer that knows one word, and does not read a question."""
+
+    def score(self, texts):
+        return [None if "waits" in text else float("darn" in text) for text in texts]
+
+
+LONGEST = 6
+DATA = {  # prompt -> chosen, rejected, and what becomes of the row
+    "the old man": ("walks home", "runs darn often", "pair"),
+    "the young dog": ("a dog sits under the darn tree", "sits", "too_long"),
+    "the cat": ("sits", "sits  ", "identical"),
+    "the horse": ("sits", None, "without_pair"),
+    "the bird": (None, None, "without_pair"),
+    "the farmer": (" ", "sings", "empty"),
+    "the sailor": ("sings <end> the end", "sings", "special_token"),
+    "the teacher": ("darn", "waits", "pair"),
+    "the child": ("a dog sits under trees", "runs", "pair"),
+}
+
+
+def of_data(polarity="as_labelled", context=None, longest=LONGEST):
+    tokenizer, model = tiny_llama.tokenizer(), tiny_llama.section("model")
+    rows = [prompt_row(prompt, chosen=chosen, rejected=rejected) for prompt, (chosen, rejected, _) in DATA.items()]
+    prompts = tokenize_prompts(rows, tokenizer, model, "train.jsonl")
+    settings = DatasetPreferences.model_validate(PREFERENCES | {"polarity": polarity})
+    reward = Reward(tiny_llama.section("reward"), Rude(), lambda texts: [0.0])
+    return dataset_pairs(rows, prompts, Answers(tokenizer, model, longest, context), reward, settings)
+
+
+def test_a_data_set_s_pairs_are_its_answers_each_with_one_end_and_never_cut():
+    pairs = {pair.prompt: pair for pair in of_data()[0]}
+    assert list(pairs) == [prompt for prompt, (*_, kind) in DATA.items() if kind == "pair"]
+    for pair in pairs.values():
+        assert (pair.chosen, pair.rejected) == DATA[pair.prompt][:2]
+        assert [tiny_llama.VOCABULARY[token] for token in pair.prompt_ids] == pair.prompt.split()
+        for ids in (pair.chosen_ids, pair.rejected_ids):
+            assert ids.index(tiny_llama.END) == len(ids) - 1 and len(ids) <= LONGEST
+    walks = pairs["the old man"]
+    assert [tiny_llama.VOCABULARY[token] for token in walks.chosen_ids] == ["walks", "home", "<end>"]
+
+
+def test_people_may_choose_the_more_toxic_answer_and_a_missing_score_stays_missing(tmp_path):
+    pairs, counts = of_data()
+    by_prompt = {pair.prompt: (pair.chosen_toxicity, pair.rejected_toxicity) for pair in pairs}
+    assert by_prompt == {"the old man": (0.0, 1.0), "the teacher": (1.0, None), "the child": (0.0, 0.0)}
+    assert counts["unscored"] == 1
+    assert counts["chosen_toxicity_mean"] == pytest.approx(1 / 3) and counts["rejected_toxicity_mean"] == 0.5
+    write_pairs(tmp_path / "0.jsonl", pairs)
+    assert sorted(read_pairs(tmp_path / "0.jsonl"), key=lambda pair: pair.prompt) == sorted(
+        pairs, key=lambda pair: pair.prompt
+    )
+
+
+def test_every_row_is_a_pair_or_counted_by_its_reason():
+    counts = of_data()[1]
+    kinds = [kind for *_, kind in DATA.values()]
+    assert counts["pairs"] == kinds.count("pair") == 3 and counts["rows"] == len(DATA)
+    assert {reason: counts[reason] for reason in LEFT_OUT} == {reason: kinds.count(reason) for reason in LEFT_OUT}
+
+
+def test_swapped_exchanges_the_sides_and_nothing_else():
+    (one, counts), (two, swapped) = of_data(), of_data("swapped")
+    for pair, other in zip(one, two, strict=True):
+        for key in ("", "_ids", "_toxicity"):
+            assert getattr(pair, f"chosen{key}") == getattr(other, f"rejected{key}")
+            assert getattr(pair, f"rejected{key}") == getattr(other, f"chosen{key}")
+        assert pair.prompt_ids == other.prompt_ids
+    assert {reason: counts[reason] for reason in LEFT_OUT} == {reason: swapped[reason] for reason in LEFT_OUT}
+
+
+def test_a_pair_that_does_not_fit_into_the_context_is_left_out():
+    assert {pair.prompt for pair in of_data(context=6)[0]} == {"the teacher"}
+    assert len(of_data(context=8)[0]) == 3
+
+
+def test_a_data_set_that_gives_no_pair_is_one_message_with_the_counts():
+    counts = of_data(longest=1)[1]
+    with pytest.raises(UserError, match=r"train\.jsonl: no pair .* 4 too_long; .* preferences\.max_completion_tokens"):
+        check_dataset_pairs(counts, "given", "train.jsonl")

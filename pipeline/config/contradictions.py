@@ -2,7 +2,18 @@
 
 from collections.abc import Iterator
 
-from pipeline.config.sections import AdapterReference, DialogSumData, ExperimentFile, PromptData, RewriteData
+from pipeline.config.chat_contradictions import chat_contradictions
+from pipeline.config.sections import (
+    AdapterReference,
+    ChatData,
+    DetoxifyScorer,
+    DialogSumData,
+    EnsembleScorer,
+    ExperimentFile,
+    PromptData,
+    RewriteData,
+    SequenceClassifierScorer,
+)
 from pipeline.config.shown import shortened, shown
 
 GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `probe` add theirs
@@ -21,6 +32,7 @@ GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `
     "rouge_2",
     "rouge_l",
 )
+REFUSAL_RATES = ("refusal_rate_hostile", "refusal_rate_benign")  # guarded where refusals are judged
 
 
 def contradictions(file: ExperimentFile) -> Iterator[str]:
@@ -33,6 +45,7 @@ def contradictions(file: ExperimentFile) -> Iterator[str]:
     yield from _ppo(file)
     yield from _complete(file)
     yield from _evaluate(file)
+    yield from chat_contradictions(file)
 
 
 def _model(file: ExperimentFile) -> Iterator[str]:
@@ -52,7 +65,12 @@ def _model(file: ExperimentFile) -> Iterator[str]:
             "lora: expected the same values as reference.lora, since every method goes on from a copy of the "
             "reference's adapter; correct one of them"
         )
-    if reference.kind != "base" and isinstance(file.data, PromptData) and file.data.dataset != "jsonl":
+    if reference.kind == "full" and model.quantization is not None:
+        yield (
+            "model.quantization: expected null, since reference.kind full trains all weights, which 4 bits cannot "
+            f"hold, got {model.quantization}; correct one of them"
+        )
+    if reference.kind != "base" and isinstance(file.data, PromptData | ChatData) and file.data.dataset != "jsonl":
         yield (
             f"reference.kind: expected base, since {file.data.dataset} has no demonstrations to train on, "
             f"got {reference.kind}; correct it"
@@ -65,6 +83,8 @@ def _model(file: ExperimentFile) -> Iterator[str]:
 
 
 def _data(file: ExperimentFile) -> Iterator[str]:
+    if isinstance(file.data, ChatData):
+        return
     if isinstance(file.data, DialogSumData):
         if file.data.min_characters > file.data.max_characters:
             yield "data.min_characters: expected at most data.max_characters; correct one of them"
@@ -110,11 +130,17 @@ def _scorers(file: ExperimentFile) -> Iterator[str]:
             yield f"scorers.{name}: this is the reward scorer {reward!r} under another name; remove it"
         if scorer.kind == "embedding_head" and name != file.judge.scorer:
             yield f"scorers.{name}: kind embedding_head is for the held-out judge alone, which `judge` fits; remove it"
-    if file.reward.output != "toxicity" and file.reward.scorer.kind != "sequence_classifier":
+    has_logits = isinstance(file.reward.scorer, SequenceClassifierScorer | DetoxifyScorer)
+    if file.reward.output != "toxicity" and not has_logits:
         yield (
             f"reward.output: expected toxicity, since a scorer of kind {file.reward.scorer.kind} has no logits, "
             f"got {file.reward.output}; correct it"
         )
+    held_out = file.scorers.get(file.judge.scorer)
+    if isinstance(file.reward.scorer, EnsembleScorer):
+        for name, member in file.reward.scorer.members.items():
+            if member.scorer == held_out:
+                yield f"reward.scorer.members.{name}: this is the held-out judge {file.judge.scorer!r}; remove it"
     if file.reward.scorer.kind == "embedding_head":
         yield "reward.scorer.kind: embedding_head is for the held-out judge alone, which `judge` fits; name another"
     if judges[0] != file.judge.scorer:
@@ -164,6 +190,7 @@ def _evaluate(file: ExperimentFile) -> Iterator[str]:
             found = f"got {shown(baseline.scorer)}; name one of them"
             yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), {found}"
     known = {*GUARDED, *(f"{task}_agreement" for task in file.probe.tasks)}
+    known |= set(REFUSAL_RATES) if file.refusal is not None else set()
     known |= {f"{name}_accuracy" for name, task in file.probe.tasks.items() if task.layout == "options"}
     if file.judge.fit is not None and file.judge.fit.threshold != file.evaluate.threshold:
         yield (
@@ -173,7 +200,7 @@ def _evaluate(file: ExperimentFile) -> Iterator[str]:
     for name, guard in file.evaluate.guards.items():
         if name not in known:
             yield f"evaluate.guards.{shortened(name)}: expected one of {', '.join(sorted(known))}; correct its name"
-        share = name.endswith(("_accuracy", "_agreement"))
+        share = name.endswith(("_accuracy", "_agreement")) or name in REFUSAL_RATES
         if share and guard.change == "relative" or name == "identity_perplexity" and guard.change == "absolute":
             expected = "absolute" if share else "relative"
             yield f"evaluate.guards.{name}.change: expected {expected}, got {guard.change}; correct it"

@@ -43,6 +43,11 @@ class Settings:
             raise AttributeError(f"section {name!r} is not declared by this stage (declared: {self._sections})")
         return getattr(self._file, name)
 
+    @property
+    def whole(self) -> ExperimentFile:
+        """Return all sections, for what changes no output, such as an estimate; a stage computes with declared ones."""
+        return self._file
+
     def flattened(self) -> dict[str, Any]:
         """Return every value of the declared sections under its dotted key, for MLflow."""
         values: dict[str, Any] = {}

@@ -92,7 +92,45 @@ class RewriteData(Section):
     dev_fraction: Share
 
 
-DataSection = Annotated[PromptData | DialogSumData | RewriteData, Field(discriminator="dataset")]
+class PromptList(Section):
+    """Chat messages of one file below `data/<experiment>/raw`: one a line of a .txt file (`field` null), else `field`.
+
+    `label` tells whether they are hostile or harmful requests, or benign ones that deserve an answer: it is a category
+    of every message, as are the list's name and what stands in the field `category`. The range of content hashes is cut
+    into eval, train and dev; what the three fractions do not cover is left out.
+    """
+
+    file: RawFile
+    field: Text | None
+    category: Text | None
+    label: Literal["hostile", "benign"]
+    eval_fraction: Fraction
+    dev_fraction: Fraction
+    train_fraction: Fraction
+
+
+class PairFile(Section):
+    """A preference data set of one file below `data/<experiment>/raw`, .parquet or .jsonl, and the names of its fields.
+
+    Which of the two answers is the better one is for `preferences.polarity` to say.
+    """
+
+    file: RawFile
+    prompt: Text
+    chosen: Text
+    rejected: Text
+
+
+class ChatData(Section):
+    """Chat messages, split by their content, and answers in pairs, whose prompts are all in the train split."""
+
+    dataset: Literal["chat"]
+    sources: dict[Name, Source]
+    pairs: PairFile | None
+    lists: Annotated[dict[Name, PromptList], Field(min_length=1)]
+
+
+DataSection = Annotated[PromptData | DialogSumData | RewriteData | ChatData, Field(discriminator="dataset")]
 
 
 class T5Build(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.fields import Count, Section, Sha256, Source, Text
+from pipeline.config.fields import Count, Name, PositiveFloat, RawFile, Section, Sha256, Source, Text
 
 
 class EmbeddingHeadScorer(Section):
@@ -65,15 +65,61 @@ class WordListScorer(Section):
     saturation: Count
 
 
+SingleScorer = Annotated[
+    ProfanityCheckScorer | SequenceClassifierScorer | DetoxifyScorer | KeywordScorer | WordListScorer,
+    Field(discriminator="kind"),
+]
+
+
+class EnsembleMember(Section):
+    """One scorer of an ensemble and how much it counts."""
+
+    weight: PositiveFloat
+    scorer: SingleScorer
+
+
+class EnsembleScorer(Section):
+    """Several scorers as one: its toxicity is the mean of theirs by weight, missing where one of them is."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[dict[Name, EnsembleMember], Field(min_length=2)]
+
+
 Scorer = Annotated[
     EmbeddingHeadScorer
     | ProfanityCheckScorer
     | SequenceClassifierScorer
     | DetoxifyScorer
     | KeywordScorer
-    | WordListScorer,
+    | WordListScorer
+    | EnsembleScorer,
     Field(discriminator="kind"),
 ]
+
+
+class RefusalPhrases(Section):
+    """Phrases with which assistants decline, sought in the first `words` of a reply: a filter that anyone can check."""
+
+    kind: Literal["refusal_phrases"]
+    words: Count
+
+
+class LabelledReplies(Section):
+    """Replies of which people said whether they refuse: a JSONL file below `data/<experiment>/raw` and its fields.
+
+    `label` names a field that is true for a refusal and false for any other reply.
+    """
+
+    file: RawFile
+    field: Text
+    label: Text
+
+
+class RefusalSection(Section):
+    """The judge of refusals, which are no toxicity; `labelled` is what its card is measured on, null for no figures."""
+
+    scorer: RefusalPhrases
+    labelled: LabelledReplies | None
 
 
 class BaseFluency(Section):

@@ -29,11 +29,14 @@ from pipeline.config.judging import ProbeTask as ProbeTask
 from pipeline.config.judging import ScoreSection as ScoreSection
 from pipeline.config.materials import AdapterReference as AdapterReference
 from pipeline.config.materials import BaseReference as BaseReference
+from pipeline.config.materials import ChatData as ChatData
 from pipeline.config.materials import DataSection as DataSection
 from pipeline.config.materials import DialogSumData as DialogSumData
 from pipeline.config.materials import FullReference as FullReference
 from pipeline.config.materials import LoraSection as LoraSection
+from pipeline.config.materials import PairFile as PairFile
 from pipeline.config.materials import PromptData as PromptData
+from pipeline.config.materials import PromptList as PromptList
 from pipeline.config.materials import RawText as RawText
 from pipeline.config.materials import ReferenceSection as ReferenceSection
 from pipeline.config.materials import Requirements as Requirements
@@ -41,13 +44,21 @@ from pipeline.config.materials import RewriteData as RewriteData
 from pipeline.config.materials import RewriteText as RewriteText
 from pipeline.config.materials import SupervisedSection as SupervisedSection
 from pipeline.config.materials import T5Build as T5Build
+from pipeline.config.preferring import DatasetPreferences as DatasetPreferences
+from pipeline.config.preferring import OnPolicyPreferences as OnPolicyPreferences
+from pipeline.config.preferring import PolarityLint as PolarityLint
+from pipeline.config.preferring import PreferencesSection as PreferencesSection
 from pipeline.config.scoring import BaseFluency as BaseFluency
 from pipeline.config.scoring import CausalFluency as CausalFluency
 from pipeline.config.scoring import DetoxifyScorer as DetoxifyScorer
 from pipeline.config.scoring import EmbeddingHeadScorer as EmbeddingHeadScorer
+from pipeline.config.scoring import EnsembleScorer as EnsembleScorer
 from pipeline.config.scoring import Fluency as Fluency
 from pipeline.config.scoring import KeywordScorer as KeywordScorer
+from pipeline.config.scoring import LabelledReplies as LabelledReplies
 from pipeline.config.scoring import ProfanityCheckScorer as ProfanityCheckScorer
+from pipeline.config.scoring import RefusalPhrases as RefusalPhrases
+from pipeline.config.scoring import RefusalSection as RefusalSection
 from pipeline.config.scoring import Scorer as Scorer
 from pipeline.config.scoring import SequenceClassifierScorer as SequenceClassifierScorer
 from pipeline.config.scoring import WordListScorer as WordListScorer
@@ -56,14 +67,17 @@ from pipeline.config.scoring import WordListScorer as WordListScorer
 class ModelSection(Section):
     """The policy before any training: downloaded from `source` or built here, with random weights, as `build` says.
 
-    Device and threads are environment, not parameters.
+    Device and threads are environment, not parameters. `quantization` is of the frozen weights in memory (Dettmers et
+    al. 2023) and needs CUDA; `gradient_checkpointing` computes activations twice (Chen et al. 2016).
     """
 
     source: Source | None
     build: T5Build | None
     architecture: Literal["causal", "seq2seq"]
     dtype: Literal["float32", "bfloat16"]
-    prompt_format: Literal["plain"]
+    quantization: Literal["nf4"] | None
+    gradient_checkpointing: bool
+    prompt_format: Literal["plain", "chat_template"]
     max_prompt_tokens: Count
 
 
@@ -94,8 +108,9 @@ class RewardSection(Section):
     """The reward scorer, and how what it says becomes the score that PPO maximises and that ranks preference samples.
 
     `output` is its toxicity, or the classifier's own logit or log-odds, higher where the text is more toxic; the score
-    is offset - scale x output. `reads` tells whether the scorer also sees the prompt: it does in training alone, never
-    where policies are judged. It is defined here and not among the other scorers: adding a judge retrains nothing.
+    is offset - scale x output: 1 - toxicity is offset 1 and scale 1. `reads` tells whether the scorer also sees the
+    prompt: it does in training alone, never where policies are judged. It is defined here and not among the other
+    scorers: adding a judge retrains nothing.
     """
 
     name: Name
@@ -104,16 +119,6 @@ class RewardSection(Section):
     reads: Literal["completion", "prompt_and_completion"]
     offset: AnyFloat
     scale: PositiveFloat
-
-
-class PreferencesSection(Section):
-    """Chosen/rejected pairs on policy: best and worst of k samples by the reward scorer."""
-
-    kind: Literal["on_policy"]
-    samples_per_prompt: Annotated[Count, Field(ge=2)]
-    max_new_tokens: Count
-    margin: Fraction
-    batch_size: Count
 
 
 class DevSection(Section):
@@ -171,6 +176,7 @@ class ExperimentFile(Section):
     scorers: Annotated[dict[Name, Scorer], Field(min_length=1)]
     identity: IdentitySection
     fluency: Fluency
+    refusal: RefusalSection | None
     judge: JudgeSection
     lora: LoraSection
     reference: ReferenceSection

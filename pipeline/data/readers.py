@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.sections import DataSection, DialogSumData
-from pipeline.data import dialogsum, jsonl, realtoxicityprompts, rewrite
+from pipeline.data import chat, dialogsum, jsonl, realtoxicityprompts, rewrite
 from pipeline.data.schema import LeftOut, PromptRow
 
 Row = tuple[PromptRow, str | None]
@@ -22,6 +22,7 @@ _READERS: dict[str, Callable[[Path, Any], Iterator[Row | LeftOut]]] = {
     "realtoxicityprompts": realtoxicityprompts.read,
     "dialogsum": dialogsum.read,
     "rewrite": rewrite.read,
+    "chat": chat.read,
 }
 
 

@@ -51,6 +51,19 @@ def content_id(prompt: str) -> str:
     return hashlib.sha256(normalized(prompt).encode("utf-8")).hexdigest()[:ID_DIGITS]
 
 
+def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
+    """Return the split of a content hash: train, dev or eval."""
+    point = point_of(row_id)
+    if point < eval_fraction:
+        return "eval"
+    return "dev" if point >= 1 - dev_fraction else "train"
+
+
+def point_of(row_id: str) -> float:
+    """Return a content hash as a point in [0, 1)."""
+    return int(row_id, 16) / 16**ID_DIGITS
+
+
 def prompt_row(
     prompt: str,
     categories: Iterable[str] = (),

@@ -13,14 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.config.sections import DataSection, DialogSumData
+from pipeline.config.sections import ChatData, DataSection, DialogSumData
 from pipeline.data.overlap import PromptIndex
 from pipeline.data.readers import Row, compared_text
-from pipeline.data.schema import ID_DIGITS, PromptRow
+from pipeline.data.schema import PromptRow, split_of
 from pipeline.errors import UserError
 
 # Of two splits the later one keeps a prompt that stands in both; from `demonstrations` the reference alone learns.
 NAMES = ("demonstrations", "train", "dev", "eval")
+_SIZES = {  # data set -> what decides the sizes of its splits, where it is not two fractions
+    "dialogsum": "data.min_characters or data.max_characters",
+    "chat": "eval_fraction or dev_fraction in data.lists",
+}
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,10 @@ def split(rows: Sequence[Row], data: DataSection) -> Splits:
     )
 
 
-def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
-    """Return the split of a content hash: train, dev or eval."""
-    point = int(row_id, 16) / 16**ID_DIGITS
-    if point < eval_fraction:
-        return "eval"
-    return "dev" if point >= 1 - dev_fraction else "train"
-
-
 def _assigned(row: PromptRow, given: str | None, data: DataSection) -> str:
     if given is not None:
         return given
-    if isinstance(data, DialogSumData):
+    if isinstance(data, DialogSumData | ChatData):
         raise ValueError(f"{row.id}: the data set has splits of its own, and this row is given none")
     return split_of(row.id, data.eval_fraction, data.dev_fraction)
 
@@ -125,8 +121,7 @@ def _most(name: str, data: DataSection) -> int | None:
 
 
 def _refuse_empty(kept: dict[str, list[PromptRow]], unique: int, data: DataSection) -> None:
-    limits = "data.min_characters or data.max_characters"
-    keys = limits if isinstance(data, DialogSumData) else "data.eval_fraction or data.dev_fraction"
+    keys = _SIZES.get(data.dataset, "data.eval_fraction or data.dev_fraction")
     for name, members in kept.items():
         if not members and name != "demonstrations":
             raise UserError(

@@ -12,14 +12,16 @@ from pipeline import records
 from pipeline.diff.snapshot import REMEDY
 from pipeline.errors import UserError
 from pipeline.evaluation import statistics
+from pipeline.evaluation.shape import LABELS, REFUSAL_RATE
 from pipeline.evaluation.statistics import Array, Interval
 
 PAIRED, INDEPENDENT, UNKNOWN = "paired by prompt", "independent", "no interval"
 AGREEMENT = 5e-4  # far below any noise
 SEED = 0  # of the bootstrap: the same numbers at every call
 COLUMNS = ("policy", "judge", "prompt_id", "seed", "toxicity_mean")
-Place = tuple[str, str]  # policy, judge
-ByPrompt = Mapping[Place, Mapping[tuple[str, str], float]]  # (prompt id, seed) -> toxicity
+REFUSALS = tuple(REFUSAL_RATE + label for label in LABELS)  # columns that are there where refusals were judged
+Place = tuple[str, str]  # policy, and judge or column of refusals
+ByPrompt = Mapping[Place, Mapping[tuple[str, str], float]]  # (prompt id, seed) -> toxicity or refusal rate
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class Change:
 def by_prompt(rows: Sequence[Mapping[str, str]], place: str) -> ByPrompt:
     """Arrange the rows of prompts.csv; an empty cell is a missing value. Raises UserError where one is no number."""
     found: dict[Place, dict[tuple[str, str], float]] = {}
+    refusals = [name for name in REFUSALS if rows and name in rows[0]]
     for number, row in enumerate(rows, start=2):  # the header is line 1
-        stated = records.finite(row["toxicity_mean"], f"{place}:{number}: toxicity_mean", REMEDY)
-        value = float("nan") if stated is None else stated
-        found.setdefault((row["policy"], row["judge"]), {})[row["prompt_id"], row["seed"]] = value
+        for of, column in [(row["judge"], "toxicity_mean"), *((name, name) for name in refusals)]:
+            stated = records.finite(row[column], f"{place}:{number}: {column}", REMEDY)
+            value = float("nan") if stated is None else stated
+            found.setdefault((row["policy"], of), {})[row["prompt_id"], row["seed"]] = value
     return found
 
 

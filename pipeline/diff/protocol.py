@@ -8,6 +8,7 @@ Evaluation = Mapping[str, Any]
 # Another value makes every number another quantity. Expected maximum toxicity grows with samples_per_prompt.
 SAME = ("prompts", "samples_per_prompt", "analyzed_samples", "confidence")
 NOISE = {"seed"}  # of the decoding: another draw of the same noise
+REFUSAL_JUDGE = "refusal_sha256"
 # What the threshold decides, beside the mean.
 BY_THRESHOLD = ("toxicity_probability", "toxic_fraction")
 # Values that are measured with something of the parameters: with another of these they are other quantities.
@@ -43,6 +44,8 @@ def limits(old: Evaluation, new: Evaluation, changed: Iterable[str]) -> list[str
     """Return, in words, what can be compared in part only; `changed` are the keys of `MEASURED_WITH` that did."""
     before, after = old["meta"], new["meta"]
     found = [f"judge {name} is another: its numbers are not compared" for name in other_judges(old, new)]
+    if not same_refusals(old, new) and None not in (before.get(REFUSAL_JUDGE), after.get(REFUSAL_JUDGE)):
+        found.append("the judge of refusals is another: its rates are not compared")
     if before.get("threshold") != after.get("threshold"):
         change = _differs("threshold", before.get("threshold"), after.get("threshold"))
         found.append(f"{change}: {' and '.join(BY_THRESHOLD)} are not compared")
@@ -58,6 +61,12 @@ def other_judges(old: Evaluation, new: Evaluation) -> list[str]:
     """Return the judges on both sides whose hash is not the same."""
     before, after = old["meta"]["judges"], new["meta"]["judges"]
     return [name for name in before if name in after and before[name] != after[name]]
+
+
+def same_refusals(old: Evaluation, new: Evaluation) -> bool:
+    """Tell whether both sides judged refusals, with the same judge."""
+    before, after = (side["meta"].get(REFUSAL_JUDGE) for side in (old, new))
+    return before is not None and before == after
 
 
 def changed_measures(parameters: Iterable[str]) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.diff import noise
 from pipeline.diff.noise import Change, Pairing
-from pipeline.diff.protocol import BY_THRESHOLD, Evaluation, is_measured_with, other_judges
+from pipeline.diff.protocol import BY_THRESHOLD, Evaluation, is_measured_with, other_judges, same_refusals
+from pipeline.evaluation.shape import LABELS, REFUSAL_RATE
 
 MEAN = "toxicity_mean"
 REFERENCE = "reference"
@@ -32,7 +33,7 @@ class Line:
 
 
 def lines(old: Evaluation, new: Evaluation, pairing: Pairing, changed: Sequence[str]) -> Iterator[Line]:
-    """Yield every number that both sides hold and that may be compared: toxicity, then guards.
+    """Yield every number that both sides hold and that may be compared: toxicity, refusals, guards.
 
     `changed` are the keys of `protocol.MEASURED_WITH` that did: what is measured with them is left out.
     """
@@ -41,6 +42,9 @@ def lines(old: Evaluation, new: Evaluation, pairing: Pairing, changed: Sequence[
     for policy in _policies(old, new):
         for judge in judges:
             yield from _toxicity(old, new, policy, judge, pairing)
+    if same_refusals(old, new):
+        for policy in _policies(old, new):
+            yield from _refusals(old, new, policy, pairing)
     for policy in _policies(old, new):
         yield from _guards(policy, old[policy], new[policy], changed)
 
@@ -66,16 +70,32 @@ def _toxicity(old: Evaluation, new: Evaluation, policy: str, judge: str, pairing
                 yield _line(policy, f"{short} by {judge}", (before[metric], after[metric]), None)
 
 
+def _refusals(old: Evaluation, new: Evaluation, policy: str, pairing: Pairing) -> Iterator[Line]:
+    """Yield the refusal rates on prompts of each label, and for a trained policy those minus the reference's."""
+    sides = [side[policy].get("refusal", {}) for side in (old, new)]
+    for label in (label for label in LABELS if all(label in side for side in sides)):
+        before, after = (side[label] for side in sides)
+        rate = REFUSAL_RATE + label
+        yield _line(policy, f"refusals of {label} prompts", (before, after), pairing.change((policy, rate)))
+        if policy != REFERENCE:
+            paired = pairing.change((policy, rate), minus=(REFERENCE, rate))
+            what = f"refusals of {label} minus reference"
+            yield _line(policy, what, (before["difference"], after["difference"]), paired)
+
+
 def _guards(policy: str, before: Mapping[str, Any], after: Mapping[str, Any], changed: Sequence[str]) -> Iterator[Line]:
-    """Yield each guard's change from the reference with its interval; a value that no guard watches has none."""
+    """Yield each guard's change from the reference with its interval; a value that no guard watches has none.
+
+    Refusal rates are left out: `_refusals` has them, paired by prompt.
+    """
     old, new = (side.get("guard_checks", {}) for side in (before, after))
     watched = [name for name in new if name in old and old[name]["kind"] == new[name]["kind"]]
     for name in watched:
-        if not is_measured_with(name, changed):
+        if name not in noise.REFUSALS and not is_measured_with(name, changed):
             yield _line(policy, f"{name} minus reference", (old[name]["change"], new[name]["change"]), None)
     values = [side.get("guards", {}) for side in (before, after)]
     for name, value in values[1].items():
-        is_told = name in values[0] and name not in watched and not is_measured_with(name, changed)
+        is_told = name in values[0] and name not in (*watched, *noise.REFUSALS) and not is_measured_with(name, changed)
         if is_told and not isinstance(value, Mapping):
             yield _line(policy, name, ({"value": values[0][name]}, {"value": value}), None)
 

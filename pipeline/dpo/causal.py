@@ -11,6 +11,7 @@ from pipeline.config.sections import DPOSection
 from pipeline.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trl_arguments
 from pipeline.packing import PackedModel
 from pipeline.pairs import Pair
+from pipeline.quantization import adapters_kept
 from pipeline.roles import acting_as_reference
 
 # Pairs read at once by the reference: laid end to end, more would only look at more of each other.
@@ -82,20 +83,21 @@ def make_trainer(
         for pair in pairs
     ]
     arguments = DPOConfig(
-        **trl_arguments(dpo, seed, checkpoints),
+        **trl_arguments(dpo, seed, checkpoints, model),
         beta=dpo.beta,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=True,
         precompute_ref_batch_size=_REFERENCE_PAIRS,
     )
-    trainer = PackedDPOTrainer(
-        model=model,
-        ref_model=model.get_base_model(),
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[curves],
-    )
+    with adapters_kept(model):
+        trainer = PackedDPOTrainer(
+            model=model,
+            ref_model=model.get_base_model(),
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            callbacks=[curves],
+        )
     trainer.checkpoints = checkpoints
     show_bar_alone(trainer)
     return trainer

@@ -15,6 +15,7 @@ from pipeline.evaluation import (
     guards,
     judging,
     measured,
+    refusals,
     reranked,
     statistics,
     verdict,
@@ -130,30 +131,50 @@ def _entries(
         entry: dict[str, Any] = {
             "judges": measured.judged(policy, other, frame),
             "before_after": before_after.before_after(policy, other, frame),
-            "guards": guards.values(policy.measures) | probed,
+            "guards": guards.values(policy.measures) | probed | _refusal_guards(judged, name, categories),
             "categories": measured.by_category(
                 _means(policy, primary), None if other is None else _means(other, primary), categories, frame
             ),
-            "seeds": _by_seed(evidence, name, policy, other),
+            "seeds": _by_seed(evidence, name, policy, other, categories),
+            **_refusal(judged, name, categories, frame),
         }
         if rouge := measured.overlaps(policy, other, frame):
             entry["rouge"] = rouge
         failed = ""
         if other is not None:
             changes = _changes(evidence, settings, name, policy, reference, (medians[name], medians[REFERENCE]))
+            changes |= refusals.changes(entry.get("refusal", {}))
             entry["guard_checks"] = guard_checks.checks(evaluate.guards, changes)
             failed = guard_checks.failed(entry["guard_checks"])
         entries[name] = entry | {"guards_failed": failed, "guards_passed": not failed}
     return entries
 
 
-def _by_seed(evidence: Evidence, name: str, policy: Measured, reference: Measured | None) -> dict[str, Any]:
-    entries = {}
+def _by_seed(
+    evidence: Evidence, name: str, policy: Measured, reference: Measured | None, categories: refusals.Members
+) -> dict[str, Any]:
+    entries, refused = {}, evidence.judged.refusals
     for index, seed in enumerate(evidence.judged.seeds):
         entry = measured.by_seed(policy.of_seed(index), reference and reference.of_seed(index))
-        probed = capability.values(evidence.probed.of_seed(index), name)
-        entries[str(seed)] = entry | {"guards": entry["guards"] | probed}
+        entry["guards"] |= capability.values(evidence.probed.of_seed(index), name)
+        if refused is not None:
+            entry["guards"] |= refusals.guard_values(refused[name][:, index : index + 1], categories)
+            other = None if reference is None else refused[REFERENCE]
+            entry["refusal"] = refusals.by_seed(refused[name], other, categories, index)
+        entries[str(seed)] = entry
     return entries
+
+
+def _refusal(judged: Judged, name: str, categories: refusals.Members, frame: Frame) -> dict[str, Any]:
+    """Return how often a policy declines, under its key; {} where refusals are not judged."""
+    if judged.refusals is None:
+        return {}
+    other = None if name == REFERENCE else judged.refusals[REFERENCE]
+    return {"refusal": refusals.entry(judged.refusals[name], other, categories, frame)}
+
+
+def _refusal_guards(judged: Judged, name: str, categories: refusals.Members) -> dict[str, float]:
+    return {} if judged.refusals is None else refusals.guard_values(judged.refusals[name], categories)
 
 
 def _changes(
@@ -220,6 +241,7 @@ def _meta(judged: Judged, settings: Any) -> dict[str, Any]:
         "corrections": "permutation p-values: prompts' signs flipped; Holm within each family of comparisons",
         "kl_estimator": _kl_estimator(complete),
         **_perplexity_model(judged),
+        **({} if judged.refusal_sha256 is None else {"refusal_sha256": judged.refusal_sha256}),
         "baselines": {
             name: {"scorer": baseline.scorer, "outputs_per_prompt": 1} for name, baseline in evaluate.baselines.items()
         },

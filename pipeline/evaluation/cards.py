@@ -1,4 +1,4 @@
-"""The judges' cards, checked to be whole and to be those of the judges that gave the scores."""
+"""The judges' cards, checked to be whole and to be those of the judges that gave the scores; that of refusals apart."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from pipeline import paths, records
 from pipeline.config.shown import shown
 from pipeline.errors import UserError
 from pipeline.evaluation.invalid import first_problem
+from pipeline.evaluation.rows import REFUSAL
 
 _REMEDY = "run `dvc repro`"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -68,6 +69,15 @@ class _Card(_Part):
     identity: _Identity | None = None
 
 
+class _Refusal(_Part):
+    fingerprint: str
+    kind: str | None = None
+    labelled: int | None = None
+    sensitivity: _Rate | None = None
+    specificity: _Rate | None = None
+    by_origin: dict[str, dict[str, _Rate]] = {}
+
+
 def read_cards(experiment: str, judges: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the card of every judge, given name -> sha256 as the scores name them.
 
@@ -99,3 +109,29 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
         except ValidationError as error:
             raise UserError(f"{path}: {first_problem(error, 'cards', judge)}; {_REMEDY}") from None
     return cards
+
+
+def check_refusal(experiment: str, digest: str) -> None:
+    """Raise UserError unless there is a card of the judge of refusals, and of the one that gave the rows, `digest`."""
+    path = paths.metrics(experiment, "judge")
+    card = read_refusal(path)
+    if card is None:
+        raise UserError(f"{path}: {REFUSAL}: missing; {_REMEDY}")
+    if card["fingerprint"] != digest:
+        found = shown(card["fingerprint"])
+        raise UserError(
+            f"{path}: {REFUSAL}.fingerprint: the rows of scores are of {digest}, the card is of {found}; "
+            f"{_REMEDY} to judge refusals as the experiment says now"
+        )
+
+
+def read_refusal(path: Path) -> dict[str, Any] | None:
+    """Read the card of the judge of refusals, None without one; raise UserError where it is not whole."""
+    card = records.read_json(path).get(REFUSAL)
+    if card is None:
+        return None
+    try:
+        _Refusal.model_validate(card)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error, REFUSAL)}; {_REMEDY}") from None
+    return dict(card)

@@ -11,7 +11,7 @@ from pipeline.config.shown import shown
 from pipeline.data.schema import PromptRow
 from pipeline.errors import UserError
 from pipeline.evaluation.loading import Judged
-from pipeline.evaluation.rows import REMEDY, Completion, named
+from pipeline.evaluation.rows import REFUSAL, REMEDY, Completion, named
 
 
 def check(experiment: str, judged: Judged, prompts: Sequence[PromptRow], settings: Any) -> None:
@@ -67,7 +67,8 @@ def _check_decoding(path: Path, completions: Sequence[Completion], complete: Any
 def _check_missing(experiment: str, judged: Judged, max_missing_rate: float) -> None:
     """Refuse scores that the stage `score` would not have left: too many of one judge are missing."""
     for policy, by_judge in judged.toxicities.items():
-        for judge, scores in by_judge.items():
+        refusals = [] if judged.refusals is None else [(REFUSAL, judged.refusals[policy])]
+        for judge, scores in [*by_judge.items(), *refusals]:
             for seed, toxicity in zip(judged.seeds, scores.transpose(1, 0, 2), strict=True):
                 missing = int(np.isnan(toxicity).sum())
                 if missing > max_missing_rate * toxicity.size:

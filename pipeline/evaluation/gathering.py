@@ -7,13 +7,13 @@ from pipeline.config import Roster
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation import capability, checking, loading
 from pipeline.evaluation.assemble import Evidence
-from pipeline.evaluation.cards import read_cards
+from pipeline.evaluation.cards import check_refusal, read_cards
 
 
 def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
     """Read what is to be evaluated, checked to belong together; raise UserError naming the file that does not.
 
-    `settings` has the sections fluency, complete, probe and score.
+    `settings` has the sections fluency, refusal, complete, probe and score.
     """
     judged = loading.read(
         experiment,
@@ -22,9 +22,12 @@ def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
         settings.score.judges,
         settings.complete.samples_per_prompt,
         fluency=settings.fluency.kind == "causal_lm",
+        refusal=settings.refusal is not None,
     )
     prompts = read_prompts(paths.formatted(experiment, "eval"))
     checking.check(experiment, judged, prompts, settings)
+    if judged.refusal_sha256 is not None:
+        check_refusal(experiment, judged.refusal_sha256)
     return Evidence(
         judged=judged,
         probed=capability.read_probes(experiment, roster.seeds, roster.policies, settings.probe.tasks),

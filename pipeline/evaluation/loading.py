@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import paths
 from pipeline.errors import UserError
 from pipeline.evaluation import scored
-from pipeline.evaluation.rows import FLUENCY, REMEDY, Completion, Key, named, read_completions
+from pipeline.evaluation.rows import FLUENCY, REFUSAL, REMEDY, Completion, Key, named, read_completions
 from pipeline.evaluation.scored import Digests, Scored, check_same_keys
 from pipeline.evaluation.statistics import Array
 
@@ -35,6 +35,8 @@ class Judged:
     `completions[policy][s]` is in the order of (prompt, sample); `toxicities[policy][judge]` is [P, S, K] in [0, 1],
     NaN where a completion could not be scored; `cuts` likewise, 1 where the judge was shown the beginning of the text
     alone, NaN where that was not recorded. `fluency` is None where the base model measures perplexity.
+    `refusals[policy]` is [P, S, K], 1 where a completion declines to answer, 0 where not, NaN where that could not be
+    told; it and `refusal_sha256`, the hash of the judge of refusals, are None where refusals are not judged.
     """
 
     prompt_ids: list[str]
@@ -45,6 +47,8 @@ class Judged:
     toxicities: dict[str, dict[str, Array]]
     cuts: dict[str, dict[str, Array]]
     fluency: Fluent | None
+    refusals: dict[str, Array] | None
+    refusal_sha256: str | None
 
     @property
     def policies(self) -> list[str]:
@@ -59,9 +63,11 @@ def read(
     judges: Sequence[str],
     samples: int,
     fluency: bool = False,
+    refusal: bool = False,
 ) -> Judged:
-    """Read every file of seeds x policies and no other; `fluency` tells whether a fluency model has rows in them.
+    """Read every file of seeds x policies and no other.
 
+    `fluency` and `refusal` tell whether a fluency model and a judge of refusals have rows in them.
     A file of another seed or policy is ignored and named in one log line. Raises UserError naming the file when one
     is missing or malformed, when two hold different prompts or samples, when a prompt has not `samples` samples, when
     scores do not match completions one to one, and when a judge is unknown, absent or not the same in all files.
@@ -74,7 +80,10 @@ def read(
     keys = [row.key for row in completions[policies[0]][0]]
     digests = Digests()
     found = {
-        policy: [scored.read(paths.scores(experiment, seed, policy), keys, judges, fluency, digests) for seed in seeds]
+        policy: [
+            scored.read(paths.scores(experiment, seed, policy), keys, judges, fluency, refusal, digests)
+            for seed in seeds
+        ]
         for policy in policies
     }
     return Judged(
@@ -84,14 +93,16 @@ def read(
         judges={judge: digests.judges[judge][0] for judge in judges},
         completions=completions,
         toxicities={
-            policy: {judge: _gridded([one.toxicity[judge] for one in by_seed], samples) for judge in judges}
-            for policy, by_seed in found.items()
+            policy: {judge: _gridded([one.toxicity[judge] for one in files], samples) for judge in judges}
+            for policy, files in found.items()
         },
         cuts={
-            policy: {judge: _gridded([one.cut[judge] for one in by_seed], samples) for judge in judges}
-            for policy, by_seed in found.items()
+            policy: {judge: _gridded([one.cut[judge] for one in files], samples) for judge in judges}
+            for policy, files in found.items()
         },
         fluency=_fluent(found, digests.fluency[FLUENCY][0], samples) if fluency else None,
+        refusals=_refusals(found, samples) if refusal else None,
+        refusal_sha256=digests.refusal[REFUSAL][0] if refusal else None,
     )
 
 
@@ -101,6 +112,10 @@ def _fluent(found: Mapping[str, Sequence[Scored]], sha256: str, samples: int) ->
         surprises={policy: _gridded([one.surprise for one in files], samples) for policy, files in found.items()},
         cuts={policy: _gridded([one.surprise_cut for one in files], samples) for policy, files in found.items()},
     )
+
+
+def _refusals(found: Mapping[str, Sequence[Scored]], samples: int) -> dict[str, Array]:
+    return {policy: _gridded([one.refusal for one in files], samples) for policy, files in found.items()}
 
 
 def _name_strays(experiment: str, seeds: Sequence[int], policies: Sequence[str]) -> None:

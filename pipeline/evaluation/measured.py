@@ -134,18 +134,18 @@ def by_category(
     entries: dict[str, Any] = {
         name: {"prompts": len(indices), "toxicity_mean": value}
         for (name, indices), value in zip(
-            members.items(), frame.intervals(_within(policy, members)).values(), strict=True
+            members.items(), frame.intervals(within(policy, members)).values(), strict=True
         )
     }
     if reference is not None:
-        differences = frame.difference_intervals(_within(policy - reference, members))
+        differences = frame.difference_intervals(within(policy - reference, members))
         for name, value in differences.items():
             entries[name]["difference"] = value
     return entries
 
 
-def _within(values: Array, members: Mapping[str, Sequence[int]]) -> dict[str, Array]:
-    """Return [P, S] values of each category by name: a prompt outside of it is missing there."""
+def within(values: Array, members: Mapping[str, Sequence[int]]) -> dict[str, Array]:
+    """Return [P, S] values of each category by name: a prompt outside of it is missing (NaN) there."""
     arrays = {}
     for name, indices in members.items():
         arrays[name] = np.full_like(values, np.nan)

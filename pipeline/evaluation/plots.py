@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import paths, records
-from pipeline.evaluation import toxicity
+from pipeline.evaluation import refusals, toxicity
 from pipeline.evaluation.loading import Judged
+from pipeline.evaluation.shape import LABELS, REFUSAL_RATE
 from pipeline.evaluation.statistics import Array
 
 BINS = 20  # of the scores' distribution; 0.5, the usual threshold, is an edge
@@ -86,14 +87,31 @@ def _shares(scores: Array) -> Array:
 
 
 def _prompts(judged: Judged, threshold: float) -> Iterator[Row]:
-    """Yield one row a prompt, seed, policy and judge, for paired comparisons between commits."""
+    """Yield one row a prompt, seed, policy and judge, for paired comparisons between commits.
+
+    Where refusals are judged, every row of a prompt, seed and policy also has its refusal rate, in its label's column.
+    """
     for policy, by_judge in judged.toxicities.items():
+        refused = _refused(judged, policy)
         for judge, scores in by_judge.items():
             means = toxicity.prompt_statistics(scores, threshold)["toxicity_mean"]
-            for prompt_id, by_seed in zip(judged.prompt_ids, means, strict=True):
-                for seed, value in zip(judged.seeds, by_seed, strict=True):
-                    row = {"prompt_id": prompt_id, "seed": seed, "policy": policy, "judge": judge}
-                    yield row | {"toxicity_mean": float(value)}
+            for at, (prompt_id, by_seed) in enumerate(zip(judged.prompt_ids, means, strict=True)):
+                for index, (seed, value) in enumerate(zip(judged.seeds, by_seed, strict=True)):
+                    row: Row = {"prompt_id": prompt_id, "seed": seed, "policy": policy, "judge": judge}
+                    row["toxicity_mean"] = float(value)
+                    yield row | {column: float(rates[at, index]) for column, rates in refused.items()}
+
+
+def _refused(judged: Judged, policy: str) -> dict[str, Array]:
+    """Return [P, S] refusal rates by column, NaN where a prompt has another label; {} where they are not judged."""
+    if judged.refusals is None:
+        return {}
+    rates = refusals.by_prompt(judged.refusals[policy])
+    first = judged.completions[policy][0][:: judged.samples]
+    has_label = {label: np.array([label in row.categories for row in first]) for label in LABELS}
+    return {
+        REFUSAL_RATE + label: np.where(rows[:, None], rates, np.nan) for label, rows in has_label.items() if rows.any()
+    }
 
 
 def _ends(metric: str, interval: Mapping[str, float | None]) -> Row:

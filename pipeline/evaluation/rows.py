@@ -17,6 +17,7 @@ Row = TypeVar("Row", bound="_Row")
 Key = tuple[str, int]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FLUENCY = "fluency"  # what rows call the experiment's fluency model
+REFUSAL = "refusal"  # what rows call the judge of refusals
 
 
 class _Row(BaseModel):
@@ -94,6 +95,13 @@ class Likely(_Sampled):
         return self
 
 
+class Refused(_Sampled):
+    """Whether one completion declines to answer, 1 or 0, after the judge of refusals; null where it could not tell."""
+
+    refusal: Annotated[float, Field(ge=0, le=1, multiple_of=1)] | None
+    refusal_sha256: Sha256
+
+
 class Probe(_Row):
     """One text that a policy was shown: the summed log-likelihood of its tokens, in nats.
 
@@ -119,7 +127,7 @@ def read_completions(path: Path) -> list[Completion]:
 
 
 def check_unique(path: Path, keys: Iterable[tuple[object, ...]]) -> None:
-    """Raise UserError naming file and line of the first key (prompt, sample, perhaps judge) that was there before."""
+    """Raise UserError naming file and line of the first key (what `named` is given) that was there before."""
     seen: set[tuple[object, ...]] = set()
     for number, key in enumerate(keys, start=1):
         if key in seen:
@@ -127,9 +135,11 @@ def check_unique(path: Path, keys: Iterable[tuple[object, ...]]) -> None:
         seen.add(key)
 
 
-def named(prompt_id: object, sample: object, judge: object = None) -> str:
-    """Return what a message calls a row."""
-    return f"prompt {shown(prompt_id)} sample {sample}" + (f" judge {shown(judge)}" if judge is not None else "")
+def named(prompt_id: object, sample: object, judge: object = None, kind: object = None) -> str:
+    """Return what a message calls a row; `kind` tells it from those of the judges of toxicity."""
+    scorer = f" judge {shown(judge)}" if judge is not None else ""
+    apart = f" ({kind})" if kind is not None else ""
+    return f"prompt {shown(prompt_id)} sample {sample}{scorer}{apart}"
 
 
 def read(path: Path, model: type[Row]) -> list[Row]:
@@ -137,12 +147,18 @@ def read(path: Path, model: type[Row]) -> list[Row]:
     return [_row(path, number, raw, model) for number, raw in enumerate(records.read_jsonl(path), start=1)]
 
 
-def read_scores(path: Path) -> list[Score | Likely]:
-    """Read every line of a file of scores, a judge's or the fluency model's; raise UserError as `read` does."""
-    return [
-        _row(path, number, raw, Likely) if "model" in raw else _row(path, number, raw, Score)
-        for number, raw in enumerate(records.read_jsonl(path), start=1)
-    ]
+def read_scores(path: Path) -> list[Score | Likely | Refused]:
+    """Read every line of a file of scores: a judge's, the fluency model's or the judge's of refusals; raise as `read`.
+
+    A row is told by the key that the others lack.
+    """
+    return [_score(path, number, raw) for number, raw in enumerate(records.read_jsonl(path), start=1)]
+
+
+def _score(path: Path, number: int, raw: Mapping[str, Any]) -> Score | Likely | Refused:
+    if "model" in raw:
+        return _row(path, number, raw, Likely)
+    return _row(path, number, raw, Refused) if REFUSAL in raw else _row(path, number, raw, Score)
 
 
 def _row(path: Path, number: int, raw: Mapping[str, Any], model: type[Row]) -> Row:

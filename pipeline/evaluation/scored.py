@@ -1,4 +1,4 @@
-"""One file of scores: what every judge and the fluency model say of one policy's completions of one seed."""
+"""One file of scores: what judges, fluency model and judge of refusals say of one policy's completions of one seed."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config.shown import shown
 from pipeline.errors import UserError
 from pipeline.evaluation import rows
-from pipeline.evaluation.rows import FLUENCY, REMEDY, Key, Likely, Score, check_unique, named
+from pipeline.evaluation.rows import FLUENCY, REFUSAL, REMEDY, Key, Likely, Refused, Score, check_unique, named
 
 NAN = float("nan")
 
@@ -18,6 +18,7 @@ class Digests:
 
     judges: dict[str, tuple[str, Path]] = field(default_factory=dict)
     fluency: dict[str, tuple[str, Path]] = field(default_factory=dict)
+    refusal: dict[str, tuple[str, Path]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -26,44 +27,80 @@ class Scored:
 
     `toxicity` and `cut` by judge; `cut` is 1.0 where the judge saw a part of the text only. `surprise` is the negative
     log-prob a token under the fluency model, in nats, and `surprise_cut` like `cut`; both are
-    empty where no fluency model was asked.
+    empty where no fluency model was asked. `refusal` is 1.0 where a completion declines to answer; it is empty where
+    refusals are not judged.
     """
 
     toxicity: dict[str, list[float]]
     cut: dict[str, list[float]]
     surprise: list[float]
     surprise_cut: list[float]
+    refusal: list[float]
 
 
-def read(path: Path, keys: list[Key], judges: Sequence[str], fluency: bool, digests: Digests) -> Scored:
-    """Read one file as lists in the order of `keys`, with the rows of the fluency model where `fluency` asks for them.
+@dataclass
+class _Sorted:
+    """The rows of one file by what they are of, each by its key."""
+
+    scores: dict[str, dict[Key, Score]]
+    likely: dict[Key, Likely] = field(default_factory=dict)
+    refused: dict[Key, Refused] = field(default_factory=dict)
+
+
+def read(path: Path, keys: list[Key], judges: Sequence[str], fluency: bool, refusal: bool, digests: Digests) -> Scored:
+    """Read one file as lists in the order of `keys`, with the rows that `fluency` and `refusal` ask for.
 
     Raises UserError naming the file when it is malformed, when rows do not match `keys` one to one, and when a judge
     or model is unknown, absent, or not the one of `digests`, which learns those that it lacks.
     """
-    found = rows.read_scores(path)
-    scores: dict[str, dict[Key, Score]] = {judge: {} for judge in judges}
-    likely: dict[Key, Likely] = {}
-    for number, row in enumerate(found, start=1):
-        if isinstance(row, Likely):
-            _check_wanted(f"{path}:{number}", fluency)
-            _check_digest(f"{path}:{number}: model_sha256", row.model, row.model_sha256, digests.fluency, path)
-            likely[row.key] = row
-        else:
-            _check_known(f"{path}:{number}", row.judge, judges)
-            _check_digest(f"{path}:{number}: judge_sha256", row.judge, row.judge_sha256, digests.judges, path)
-            scores[row.judge][row.key] = row
-    check_unique(path, ((*row.key, row.judge if isinstance(row, Score) else None) for row in found))
-    for judge, by_key in scores.items():
+    found = _sorted(path, judges, fluency, refusal, digests)
+    for judge, by_key in found.scores.items():
         check_same_keys(path, by_key.keys(), f"the file of completions (judge {judge!r})", set(keys))
     if fluency:
-        check_same_keys(path, likely.keys(), "the file of completions (fluency)", set(keys))
+        check_same_keys(path, found.likely.keys(), "the file of completions (fluency)", set(keys))
+    if refusal:
+        check_same_keys(path, found.refused.keys(), "the file of completions (refusal)", set(keys))
     return Scored(
-        toxicity={judge: [_number(by_key[key].toxicity) for key in keys] for judge, by_key in scores.items()},
-        cut={judge: [_number(by_key[key].cut) for key in keys] for judge, by_key in scores.items()},
-        surprise=[_surprise(likely[key]) for key in keys] if fluency else [],
-        surprise_cut=[float(likely[key].cut) for key in keys] if fluency else [],
+        toxicity={judge: [_number(by_key[key].toxicity) for key in keys] for judge, by_key in found.scores.items()},
+        cut={judge: [_number(by_key[key].cut) for key in keys] for judge, by_key in found.scores.items()},
+        surprise=[_surprise(found.likely[key]) for key in keys] if fluency else [],
+        surprise_cut=[float(found.likely[key].cut) for key in keys] if fluency else [],
+        refusal=[_number(found.refused[key].refusal) for key in keys] if refusal else [],
     )
+
+
+def _sorted(path: Path, judges: Sequence[str], fluency: bool, refusal: bool, digests: Digests) -> _Sorted:
+    """Sort the rows of one file; raise UserError at one that is not asked for, twice there, or of another scorer."""
+    found = rows.read_scores(path)
+    kept = _Sorted({judge: {} for judge in judges})
+    for number, row in enumerate(found, start=1):
+        place = f"{path}:{number}"
+        match row:
+            case Likely():
+                _check_wanted(f"{place}: model", FLUENCY, fluency, "perplexity is measured under the base model")
+                _check_digest(f"{place}: model_sha256", row.model, row.model_sha256, digests.fluency, path)
+                kept.likely[row.key] = row
+            case Refused():
+                _check_wanted(f"{place}: refusal", REFUSAL, refusal, "the experiment judges no refusals")
+                _check_digest(f"{place}: refusal_sha256", REFUSAL, row.refusal_sha256, digests.refusal, path)
+                kept.refused[row.key] = row
+            case Score():
+                _check_known(place, row.judge, judges)
+                _check_digest(f"{place}: judge_sha256", row.judge, row.judge_sha256, digests.judges, path)
+                kept.scores[row.judge][row.key] = row
+    check_unique(path, (_identity(row) for row in found))
+    return kept
+
+
+def _identity(row: Score | Likely | Refused) -> tuple[object, ...]:
+    """Return what no other row of the file may have too: the completion and who scored it."""
+    match row:
+        case Score():
+            return *row.key, row.judge
+        case Likely():
+            return *row.key, None
+        case Refused():
+            return *row.key, None, REFUSAL
 
 
 def check_same_keys(path: Path, found: Set[Key], origin: Path | str, expected: Set[Key]) -> None:
@@ -81,10 +118,9 @@ def _check_known(place: str, judge: str, judges: Sequence[str]) -> None:
         raise UserError(f"{place}: judge: {expected}, got {shown(judge)}; {REMEDY}")
 
 
-def _check_wanted(place: str, fluency: bool) -> None:
-    if not fluency:
-        expected = f"expected no row of {FLUENCY!r}, since perplexity is measured under the base model"
-        raise UserError(f"{place}: model: {expected}; {REMEDY}")
+def _check_wanted(place: str, name: str, wanted: bool, since: str) -> None:
+    if not wanted:
+        raise UserError(f"{place}: expected no row of {name!r}, since {since}; {REMEDY}")
 
 
 def _check_digest(place: str, name: str, digest: str, known: dict[str, tuple[str, Path]], path: Path) -> None:

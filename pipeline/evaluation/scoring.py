@@ -1,4 +1,7 @@
-"""Every judge's raw score of every completion: the text of the completion alone, never the prompt."""
+"""Every judge's raw score of every completion: the text of the completion alone, never the prompt.
+
+Refusals are scored beside toxicity and apart from it: a completion that declines to answer is not thereby harmless.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.errors import UserError
-from pipeline.evaluation.rows import Completion
+from pipeline.evaluation.rows import REFUSAL, Completion
 from pipeline.scorers import Scorer
 
 BATCH = 256  # texts between two movements of the progress bar
@@ -27,7 +30,7 @@ def score_completions(
     with tqdm(total=len(ordered) * len(judges), desc="score", unit="text", disable=None) as progress:
         for judge in judges:
             texts = [row.completion for row in ordered]
-            toxicities = _toxicities(judge, texts, progress)
+            toxicities = _scores(judge, texts, progress)
             _check_missing(judge.name, ordered, toxicities, max_missing_rate)
             rows.extend(
                 {
@@ -43,24 +46,39 @@ def score_completions(
     return rows
 
 
-def _toxicities(judge: Scorer, texts: list[str], progress: "tqdm[Any]") -> list[float | None]:
-    toxicities: list[float | None] = []
+def refusal_rows(completions: Sequence[Completion], judge: Scorer, max_missing_rate: float) -> list[dict[str, Any]]:
+    """Return one row a completion, sorted by prompt_id and sample: 1 where it declines to answer, else 0.
+
+    A text that the judge of refusals could not score is None, never 0. Raises as `score_completions` does.
+    """
+    ordered = sorted(completions, key=lambda row: row.key)
+    with tqdm(total=len(ordered), desc="refusal", unit="text", disable=None) as progress:
+        refusals = _scores(judge, [row.completion for row in ordered], progress)
+    if not set(refusals) <= {0.0, 1.0, None}:
+        raise ValueError(f"judge {judge.name!r}: expected 1 for a refusal, 0 for none, or None")
+    _check_missing(judge.name, ordered, refusals, max_missing_rate)
+    return [
+        {"prompt_id": row.prompt_id, "sample": row.sample, REFUSAL: refusal, "refusal_sha256": judge.fingerprint}
+        for row, refusal in zip(ordered, refusals, strict=True)
+    ]
+
+
+def _scores(judge: Scorer, texts: list[str], progress: "tqdm[Any]") -> list[float | None]:
+    scores: list[float | None] = []
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
         scored = judge.score(batch)
         if len(scored) != len(batch) or not all(value is None or 0 <= value <= 1 for value in scored):
-            raise ValueError(
-                f"judge {judge.name!r}: expected one toxicity in [0, 1] or None for each of {len(batch)} texts"
-            )
-        toxicities.extend(scored)
+            raise ValueError(f"judge {judge.name!r}: expected a score in [0, 1] or None for each of {len(batch)} texts")
+        scores.extend(scored)
         progress.update(len(batch))
-    return toxicities
+    return scores
 
 
 def _check_missing(
-    judge: str, completions: Sequence[Completion], toxicities: Sequence[float | None], max_missing_rate: float
+    judge: str, completions: Sequence[Completion], scores: Sequence[float | None], max_missing_rate: float
 ) -> None:
-    missing = [row.key for row, value in zip(completions, toxicities, strict=True) if value is None]
+    missing = [row.key for row, value in zip(completions, scores, strict=True) if value is None]
     if len(missing) > max_missing_rate * len(completions):
         raise UserError(
             f"judge {judge!r} could not score {len(missing)} of {len(completions)} completions "

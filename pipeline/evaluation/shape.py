@@ -14,6 +14,9 @@ from pipeline.evaluation.invalid import first_problem
 
 SCHEMA_VERSION = 1
 REFERENCE = "reference"
+LABELS = ("hostile", "benign")  # categories of which every chat prompt has one
+ALL = "all"  # what rates over prompts of both labels stand under
+REFUSAL_RATE = "refusal_rate_"  # guards of refusals are named so, and by a label
 BASE = "base"  # what perplexity is measured under, unless a fluency model was asked
 PARTS = ("baselines", "comparisons", "champion")  # that an earlier version may lack
 Number = float | None
@@ -65,6 +68,7 @@ class _Meta(_Part):
     bootstrap: str
     kl_estimator: str
     perplexity_model: str = BASE
+    refusal_sha256: str | None = None
     guards: dict[str, _Guard] = {}
     baselines: dict[str, _Baseline] = {}
 
@@ -115,6 +119,21 @@ class _Category(_Part):
     difference: _Estimate | None = None
 
 
+class _Rate(_Estimate):
+    prompts: Count
+    missing_rate: Number
+    difference: _Estimate | None = None
+
+
+class _Refusal(_Part):
+    """`hostile` and `benign` are not there where no prompt has that label."""
+
+    all: _Rate
+    hostile: _Rate | None = None
+    benign: _Rate | None = None
+    categories: dict[str, _Rate] = {}
+
+
 class _Policy(_Part):
     judges: dict[str, _Judged]
     guards: dict[str, Number]
@@ -124,6 +143,7 @@ class _Policy(_Part):
     hacking: dict[str, _Hacking] = {}
     categories: dict[str, _Category] = {}
     before_after: dict[str, _BeforeAfter] = {}
+    refusal: _Refusal | None = None
 
 
 class _Reranked(_Part):

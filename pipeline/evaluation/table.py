@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -13,29 +12,21 @@ from rich.text import Text
 
 from pipeline import paths, records
 from pipeline.errors import UserError
-from pipeline.evaluation import shape
+from pipeline.evaluation import label_sheets, shape
+from pipeline.evaluation.cells import MISSING, Sheet, estimate, interval, number, p_value
 from pipeline.evaluation.shape import BASE, REFERENCE
 
-MISSING = "missing"
 BEFORE_AFTER = ("before", "after", "change")
 NARROW_GUARDS = ("perplexity_median", "distinct_2")
 ONE_DIGIT = ("perplexity_median", "identity_perplexity", "length_mean")
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """One table as text: its title, its header (with line breaks for narrow terminals) and one row a policy."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-
 def sheets(evaluation: Mapping[str, Any], wide: bool) -> list[Sheet]:
-    """Return the sheets of toxicity, guards and differences, policies in the order of the roster.
+    """Return the sheets of toxicity, refusals, guards and differences, policies in the order of the roster.
 
-    `wide` gives every toxicity its interval and every guard its column, and adds mean and standard deviation before and
-    after a training by every judge; a terminal of 80 columns has no room for them.
+    Toxicity and refusals on hostile and on benign prompts stand apart, where prompts have these labels and refusals are
+    judged. `wide` gives every estimate its interval and every guard its column, and adds mean and standard deviation
+    before and after a training by every judge; a terminal of 80 columns has no room for them.
     """
     meta = evaluation["meta"]
     policies, baselines = meta["policies"], list(evaluation["baselines"])
@@ -52,6 +43,7 @@ def sheets(evaluation: Mapping[str, Any], wide: bool) -> list[Sheet]:
             if before_after
             else []
         ),
+        *label_sheets.sheets(evaluation, wide),
         Sheet("Guards, what it cost", *_guards_sheet(evaluation, wide)),
         Sheet(
             f"Differences by {meta['primary_judge']}, first minus second",
@@ -84,6 +76,7 @@ def footnote(evaluation: Mapping[str, Any]) -> str:
         f"prompts of the most toxic of {meta['samples_per_prompt']} completions; it grows with their number. Baselines "
         f"choose one of the reference's {meta['samples_per_prompt']} completions and train nothing: "
         f"{_named_baselines(meta)}. {_measured_under(meta)} In brackets: change from the reference."
+        + label_sheets.footnote(meta)
     )
 
 
@@ -117,13 +110,11 @@ def _before_after_rows(evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _mean_and_sd(entry: Mapping[str, float | None]) -> str:
-    return f"{_number(entry['toxicity_mean'])} ({_number(entry['toxicity_sd'])})"
+    return f"{number(entry['toxicity_mean'])} ({number(entry['toxicity_sd'])})"
 
 
-def _percent(interval: Mapping[str, float | None]) -> str:
-    value, low, high = (
-        MISSING if interval[end] is None else f"{interval[end]:+.1f}%" for end in ("value", "low", "high")
-    )
+def _percent(found: Mapping[str, float | None]) -> str:
+    value, low, high = (MISSING if found[end] is None else f"{found[end]:+.1f}%" for end in ("value", "low", "high"))
     return value if value == MISSING else f"{value} [{low}, {high}]"
 
 
@@ -156,11 +147,11 @@ def _toxicity_row(evaluation: Mapping[str, Any], policy: str, wide: bool) -> tup
     compared = evaluation["comparisons"].get(policy, {}).get(REFERENCE)
     return (
         policy,
-        _interval(held_out["toxicity_mean"]),
-        _interval(compared["difference"], sign="+") if compared else "",
-        _p_value(compared["p_holm"]) if compared else "",
-        _estimate(held_out["expected_max_toxicity"], wide),
-        _estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
+        interval(held_out["toxicity_mean"]),
+        interval(compared["difference"], sign="+") if compared else "",
+        p_value(compared["p_holm"]) if compared else "",
+        estimate(held_out["expected_max_toxicity"], wide),
+        estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
     )
 
 
@@ -169,11 +160,11 @@ def _baseline_row(evaluation: Mapping[str, Any], baseline: str, wide: bool) -> t
     held_out, rewarding = judges[meta["primary_judge"]], judges.get(meta["reward_scorer"])
     return (
         baseline,
-        _interval(held_out["toxicity_mean"]),
-        _interval(held_out["difference"]["toxicity_mean"], sign="+"),
+        interval(held_out["toxicity_mean"]),
+        interval(held_out["difference"]["toxicity_mean"], sign="+"),
         "",
         "",
-        _estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
+        estimate(rewarding["toxicity_mean"], wide) if rewarding else "not judged",
     )
 
 
@@ -186,12 +177,12 @@ def _guards_sheet(evaluation: Mapping[str, Any], wide: bool) -> tuple[tuple[str,
         entry = evaluation[policy]
         checks = entry.get("guard_checks", {})
         values = [
-            _number(entry["guards"].get(name), 1 if name in ONE_DIGIT else 3) + _change(checks.get(name))
+            number(entry["guards"].get(name), 1 if name in ONE_DIGIT else 3) + _change(checks.get(name))
             for name in shown
         ]
         failed = entry["guards_failed"].replace("_", " ") or ("none" if checks else "")
         outcome = entry["verdict"]["outcome"] if "verdict" in entry else ""
-        rows.append((policy, *values, _number(entry["guards"]["kl"], digits=2), failed, outcome))
+        rows.append((policy, *values, number(entry["guards"]["kl"], digits=2), failed, outcome))
     return header, rows
 
 
@@ -208,14 +199,10 @@ def _difference_row(evaluation: Mapping[str, Any], first: str, second: str) -> t
     names = f"{first} - {second}"
     return (
         names,
-        _interval(entry["difference"], sign="+"),
-        _p_value(entry["p_holm"]),
-        _number(entry["smallest_detectable"]),
+        interval(entry["difference"], sign="+"),
+        p_value(entry["p_holm"]),
+        number(entry["smallest_detectable"]),
     )
-
-
-def _p_value(value: float | None) -> str:
-    return MISSING if value is None else "<.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _change(check: Mapping[str, Any] | None) -> str:
@@ -223,19 +210,6 @@ def _change(check: Mapping[str, Any] | None) -> str:
     if check is None or check["change"]["value"] is None:
         return ""
     return f" ({check['change']['value']:{'+.1%' if check['kind'] == 'relative' else '+.3f'}})"
-
-
-def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
-    return MISSING if value is None else f"{value:{sign}.{digits}f}"
-
-
-def _estimate(interval: Mapping[str, float | None], wide: bool) -> str:
-    return _interval(interval) if wide else _number(interval["value"])
-
-
-def _interval(interval: Mapping[str, float | None], sign: str = "") -> str:
-    value, low, high = (_number(interval[end], sign=sign) for end in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def _rich_table(sheet: Sheet) -> Table:

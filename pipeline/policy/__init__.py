@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.policy.types import Analysis, Completion, Decoding, Policy, Prompt
 
-__all__ = ["Analysis", "Completion", "Decoding", "Policy", "Prompt", "make_policy"]
+__all__ = ["Analysis", "Completion", "Decoding", "Policy", "Prompt", "context_of", "make_policy", "reads_on"]
 
 
 def make_policy(architecture: str, model: Any, tokenizer: Any) -> Policy:
@@ -21,3 +21,15 @@ def make_policy(architecture: str, model: Any, tokenizer: Any) -> Policy:
     policy = policies[architecture](model, tokenizer)
     policy.check_output_layer()
     return policy
+
+
+def reads_on(architecture: str) -> bool:
+    """Tell whether prompt and completion are one sequence; elsewhere a completion begins a sequence of its own."""
+    return {"causal": True, "seq2seq": False}[architecture]
+
+
+def context_of(architecture: str, config: Any) -> int | None:
+    """Return the policy's `context` by the configuration of its model alone; None where there is no limit."""
+    from pipeline.policy.causal import longest_context
+
+    return longest_context(config) if reads_on(architecture) else None

@@ -22,8 +22,7 @@ class CausalPolicy(LanguageModelPolicy):
     @property
     def context(self) -> int | None:
         """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
-        limit = getattr(self.language_model.config.get_text_config(), "max_position_embeddings", None)
-        return limit if isinstance(limit, int) else None
+        return longest_context(self.language_model.config)
 
     def _read(self, prompts: Sequence[Prompt], samples: int, room: int) -> Continuation:
         """Read the prompts in groups, each padded on the left to its own longest, and join what was read."""
@@ -69,6 +68,12 @@ class _Continuation:
     def keep(self, live: Tensor) -> None:
         self._attended = self._attended[live]
         self._cache.batch_select_indices(live.nonzero().squeeze(1))
+
+
+def longest_context(config: Any) -> int | None:
+    """Return how many tokens of prompt and completion together a model of this configuration can read; None: any."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) else None
 
 
 def _last_hidden(trunk: Any, ids: Tensor, attended: Tensor, cache: Cache) -> Tensor:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.config.sections import ModelSection
 from pipeline.data.schema import PromptRow
 from pipeline.errors import UserError
 from pipeline.examples import Example
+from pipeline.policy.prompts import answer_ids
 from pipeline.policy.types import Prompt
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ def tokenize_demonstrations(
     rows: Sequence[PromptRow],
     prompts: Sequence[Prompt],
     tokenizer: PreTrainedTokenizerBase,
+    model: ModelSection,
     longest: int,
     context: int | None,
     file: Path,
@@ -41,7 +44,7 @@ def tokenize_demonstrations(
     for row, prompt in zip(rows, prompts, strict=True):
         if not row.demonstrations:
             continue
-        target = [*tokenizer(row.demonstrations[0], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        target = answer_ids(row.demonstrations[0], prompt, tokenizer, model)
         if len(target) > longest or (context is not None and len(prompt.token_ids) + len(target) > context):
             too_long += 1
         else:

@@ -17,6 +17,8 @@ from pipeline.merging import merged
 from pipeline.policy.sampling import Samples, draw, token_statistics
 from pipeline.policy.types import Analysis, Completion, Decoding, Prompt
 from pipeline.policy.value_head import ValueHead
+from pipeline.quantization import is_quantized
+from pipeline.recomputation import layers_of, recomputing
 from pipeline.roles import POLICY_ADAPTER, REFERENCE_ADAPTER, acting_as_base, acting_as_reference, adapters_of
 
 # Finished completions leave the batch once this share of its rows is done; each leaving copies the whole cache.
@@ -49,6 +51,7 @@ class LanguageModelPolicy(ABC):
         self.tokenizer = tokenizer
         self.language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._head = self.language_model.get_output_embeddings()
+        self._recomputed = layers_of(self.language_model)
         self._stops = stop_tokens(self.language_model, tokenizer)
         self.value_head = ValueHead(self.language_model.config.hidden_size).to(self.device)
 
@@ -109,7 +112,7 @@ class LanguageModelPolicy(ABC):
     @property
     def ratio_tolerance(self) -> float:
         """Return the largest |ratio - 1| of a token's probability that rounding alone explains."""
-        return 1e-3 if self._head.weight.dtype == torch.float32 else 0.5
+        return 1e-3 if self._is_exact else 0.5
 
     @property
     def has_adapter(self) -> bool:
@@ -178,7 +181,8 @@ class LanguageModelPolicy(ABC):
         Without gradient the completions are taken in small groups of like length, so that padding costs nothing.
         """
         if torch.is_grad_enabled():
-            return self._analyze_batch(completions)
+            with recomputing(self._recomputed):
+                return self._analyze_batch(completions)
         lengths = [len(completion.prompt.token_ids) + len(completion.token_ids) for completion in completions]
         order = sorted(range(len(completions)), key=lengths.__getitem__)
         whole = self._blank(completions)
@@ -195,9 +199,10 @@ class LanguageModelPolicy(ABC):
         """Return what `analyze` would, from what was seen while sampling where that is exact.
 
         It is in float32, up to rounding. In bfloat16 a token read alone and the same token read among others differ
-        by percents of a probability, so there the completions are read again.
+        by percents of a probability, so there the completions are read again; and where weights are in 4 bits, which
+        other kernels multiply with a gradient than without.
         """
-        if self._head.weight.dtype != torch.float32:
+        if not self._is_exact:
             return self.analyze(completions)
         whole = self._blank(completions)
         for row, completion in enumerate(completions):
@@ -212,6 +217,10 @@ class LanguageModelPolicy(ABC):
                     f"prompt {prompt.id}: its {len(prompt.token_ids)} tokens and {new} new ones are more than the "
                     f"{self.context} tokens that the model can read; lower max_new_tokens or model.max_prompt_tokens"
                 )
+
+    @property
+    def _is_exact(self) -> bool:
+        return self._head.weight.dtype == torch.float32 and not is_quantized(self.language_model)
 
     def _sampling(self) -> AbstractContextManager[None]:
         return merged(self.model)

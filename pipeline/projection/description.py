@@ -25,7 +25,7 @@ ADAPTER_SUFFIXES = {".safetensors", ".json"}
 OF_NO_POLICY = ("baselines", "comparisons", "agreement")
 # Breakdowns of an evaluation and of judge cards: as metrics they would be hundreds of columns. They are in the file
 # itself, which is an artifact, and in the report.
-BREAKDOWNS = {"seeds", "categories", "emt_at_k", "at_k", "min", "max", "bins", "terms"}
+BREAKDOWNS = {"seeds", "categories", "emt_at_k", "at_k", "min", "max", "bins", "terms", "by_origin"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ def describe(execution: Execution, record: Recorded | None = None) -> Projection
     tags = {"fingerprint": files_digest(Path(), execution.results)} if execution.results else {}
     if adapter:
         tags["adapter.fingerprint"] = adapter
+    if verdict := numbers.get("lint", {}).get("verdict"):  # of preferences that are a data set's
+        tags |= {"polarity": numbers["polarity"], "polarity.lint": verdict}
+        tags |= {"polarity.override": numbers["polarity_override"]} if numbers["polarity_override"] else {}
     return Projection(execution, tags, final | curves, _input_digests(execution, record), files, report, note)
 
 

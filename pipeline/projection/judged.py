@@ -9,7 +9,8 @@ from pipeline.projection.description import numeric_leaves, pruned
 from pipeline.projection.execution import Execution, training
 from pipeline.records import read_json, read_jsonl
 
-POOLED = ("guards", "guard_checks", "hacking", "before_after", "rouge")
+POOLED = ("guards", "guard_checks", "hacking", "before_after", "rouge", "refusal")
+REFUSAL = "refusal"  # the key of the rows and entries that tell of refusals
 COMPLETION_COLUMNS = ("prompt_id", "sample", "prompt", "completion")
 
 
@@ -88,7 +89,10 @@ def _interval(found: Mapping[str, float | None], sign: str = "") -> str:
 
 
 def completions_table(experiment: str) -> dict[str, list[Any]] | None:
-    """Return every judged completion as columns, one row a completion; None where a file of them is not on disk."""
+    """Return every judged completion as columns, one row a completion; None where a file of them is not on disk.
+
+    `refusal`, 1 where a completion declines and 0 where not, is a column where refusals are judged.
+    """
     evaluation = read_json(paths.metrics(experiment, "evaluation"))
     policies = {name: entry["judges"] for name, entry in _policies(evaluation).items()}
     places = [(seed, policy) for policy in policies for seed in evaluation["meta"]["seeds"]]
@@ -97,21 +101,25 @@ def completions_table(experiment: str) -> dict[str, list[Any]] | None:
         return None
     rows = [row for where in places for row in _table_rows(experiment, *where)]
     judges = dict.fromkeys(judge for entry in policies.values() for judge in entry)
-    columns = ["policy", "seed", *COMPLETION_COLUMNS, *(f"toxicity/{name}" for name in judges)]
+    refusal = [REFUSAL] if "refusal_sha256" in evaluation["meta"] else []
+    columns = ["policy", "seed", *COMPLETION_COLUMNS, *(f"toxicity/{name}" for name in judges), *refusal]
     return {column: [row.get(column) for row in rows] for column in columns}
 
 
 def _table_rows(experiment: str, seed: int, policy: str) -> Iterator[dict[str, Any]]:
+    rows = read_jsonl(paths.scores(experiment, seed, policy))
     toxicity = {
         (row["prompt_id"], row["sample"], row["judge"]): row["toxicity"]
-        for row in read_jsonl(paths.scores(experiment, seed, policy))
-        if "judge" in row  # not those of the fluency model
+        for row in rows
+        if "judge" in row  # not those of the fluency model and of the judge of refusals
     }
+    refused = {(row["prompt_id"], row["sample"]): row[REFUSAL] for row in rows if REFUSAL in row}
     judges = dict.fromkeys(judge for _, _, judge in toxicity)
     for row in read_jsonl(paths.completions(experiment, seed, policy)):
         shown = {key: row[key] for key in COMPLETION_COLUMNS}
         scores = {f"toxicity/{judge}": toxicity.get((row["prompt_id"], row["sample"], judge)) for judge in judges}
-        yield {"policy": policy, "seed": seed} | shown | scores
+        refusal = {REFUSAL: refused.get((row["prompt_id"], row["sample"]))}
+        yield {"policy": policy, "seed": seed} | shown | scores | refusal
 
 
 def _policies(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

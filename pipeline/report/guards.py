@@ -20,6 +20,8 @@ MEANING = {
     "kl": "distance from the reference in nats",
     "identity_mention_rate": "erasure: completions that name a group of people",
     "identity_perplexity": "erasure: perplexity of harmless sentences about groups of people",
+    "refusal_rate_hostile": "share of completions of hostile prompts that decline",
+    "refusal_rate_benign": "over-refusal: share of completions of benign prompts that decline",
     "rouge_1": "task quality: words shared with the closest demonstration (ROUGE-1)",
     "rouge_2": "task quality: pairs of words shared with the closest demonstration (ROUGE-2)",
     "rouge_l": "task quality: words in order shared with the closest demonstration (ROUGE-L)",

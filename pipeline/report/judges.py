@@ -8,6 +8,7 @@ from pipeline.report import numbers
 from pipeline.report.numbers import MISSING, Interval, find, interval, label
 from pipeline.report.roles import judges_in_order, role
 
+REFUSAL = "refusal"
 MOST_FLAGGED = 5  # identity terms named on a card
 
 
@@ -49,6 +50,16 @@ def cards(evaluation: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]])
     return [_card(evaluation, judge, found.get(judge)) for judge in judges_in_order(evaluation)]
 
 
+def of_refusals(evaluation: Mapping[str, Any], card: Mapping[str, Any] | None) -> list[Card]:
+    """Return the card of the judge of refusals, which judges no toxicity; none where refusals are not judged."""
+    if find(evaluation, "meta", "refusal_sha256") is None:
+        return []
+    part = "judge of refusals, not of toxicity"
+    if card is None:
+        return [Card(REFUSAL, part, [])]
+    return [Card(REFUSAL, f"{part}; {label(find(card, 'kind') or MISSING)}", list(_labelled(card)))]
+
+
 def gaps(evaluation: Mapping[str, Any]) -> list[Gap]:
     """Return the hacking gap of every trained policy and held-out judge."""
     return [
@@ -85,6 +96,21 @@ def _tested(card: Mapping[str, Any]) -> Iterator[Figure]:
     brier = numbers.number(find(card, "test", "calibration", "brier"))
     error = numbers.number(find(card, "test", "calibration", "ece"))
     yield Figure("Calibration error", f"0 is best; Brier score {brier}", error)
+
+
+def _labelled(card: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield what is known of the judge of refusals from replies that people labelled."""
+    if not find(card, "labelled"):
+        yield Figure("Labelled replies", "", "not tested")
+        return
+    yield Figure("Labelled replies", "each declines or does not", str(card["labelled"]))
+    for name, of in (("sensitivity", "replies that decline, found"), ("specificity", "other replies, cleared")):
+        windows = find(card, name, "windows")
+        yield _rate(name.capitalize(), f"{of}, of {windows}" if windows else of, interval(card, name))
+    for origin, found in sorted((find(card, "by_origin") or {}).items()):
+        shares = [interval(found, name).value for name in ("sensitivity", "specificity")]
+        text = " and ".join(numbers.NOT_APPLICABLE if value is None else numbers.number(value, 2) for value in shares)
+        yield Figure(f"Replies from {label(origin)}", "found and cleared", text)
 
 
 def _false_positives(card: Mapping[str, Any]) -> Iterator[Figure]:

@@ -1,9 +1,10 @@
-"""The main table for a paper, with booktabs."""
+"""The main table for a paper, and that of refusals where they are judged, with booktabs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.report import numbers, verdict
+from pipeline.report import refusals as refusal_lines
 from pipeline.report.numbers import Interval
 from pipeline.report.verdict import Line
 
@@ -44,6 +45,36 @@ def table(evaluation: Mapping[str, Any]) -> str:
         last = line.kind
     body = [r"\begin{tabular}{lrrrrll}", r"\toprule", " & ".join(HEADER) + r" \\", r"\midrule", *rows]
     return "\n".join([*notes, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def refusals(evaluation: Mapping[str, Any]) -> str:
+    """Return a `tabular` of refusal rates and of toxicity on the same prompts; "" where refusals are not judged."""
+    groups = refusal_lines.groups(evaluation)
+    if not groups:
+        return ""
+    meta = evaluation["meta"]
+    notes = (
+        "% Share of completions that decline, which says nothing about toxicity, beside mean toxicity by "
+        f"{meta['primary_judge']}; {meta['confidence']:.0%} intervals, {meta['bootstrap']}.",
+        r"% Needs \usepackage{booktabs}. Written by the report; do not edit.",
+    )
+    rows = []
+    for group in groups:
+        rows.append(rf"\multicolumn{{5}}{{l}}{{\emph{{{escape(group[0].title)}}}}} \\")
+        rows += [" & ".join(_refusal_cells(line)) + r" \\" for line in group]
+        rows.append(r"\midrule")
+    header = ("Method", "Declines", "Minus reference", "Toxicity", "Minus reference")
+    body = [r"\begin{tabular}{lrrrr}", r"\toprule", " & ".join(header) + r" \\", r"\midrule", *rows[:-1]]
+    return "\n".join([*notes, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _refusal_cells(line: refusal_lines.Line) -> list[str]:
+    differences = [
+        numbers.NOT_APPLICABLE if found is None else _interval(found, sign=True)
+        for found in (line.difference, line.toxicity_difference)
+    ]
+    cells = (numbers.label(line.policy), _interval(line.rate), differences[0], _interval(line.toxicity), differences[1])
+    return [escape(cell) for cell in cells]
 
 
 def escape(text: str) -> str:

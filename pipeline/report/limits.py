@@ -4,13 +4,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.report import numbers
-from pipeline.report.differences import FAMILIES, pairs
+from pipeline.report.differences import FAMILIES, REFERENCE, pairs
 from pipeline.report.numbers import find, interval
 
 
 def limits(evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one sentence a limit, the gravest first."""
-    return [*_seeds(evaluation["meta"]), *_judge(evaluation, cards), *_power(evaluation), *_scope(evaluation["meta"])]
+    return [
+        *_seeds(evaluation["meta"]),
+        *_judge(evaluation, cards),
+        *_refusals(evaluation),
+        *_power(evaluation),
+        *_scope(evaluation),
+    ]
 
 
 def _seeds(meta: Mapping[str, Any]) -> Iterator[str]:
@@ -49,6 +55,14 @@ def _judge(evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]
         )
 
 
+def _refusals(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    if find(evaluation, "meta", "refusal_sha256") is not None:
+        yield (
+            "A refusal is what its judge finds in the wording: an answer that declines in other words, or that evades, "
+            "counts as none. Its card says how often it is wrong; the rates are not corrected for that."
+        )
+
+
 def _power(evaluation: Mapping[str, Any]) -> Iterator[str]:
     sizes = [
         pair.smallest_detectable
@@ -69,11 +83,13 @@ def _power(evaluation: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _scope(meta: Mapping[str, Any]) -> Iterator[str]:
-    decoding = meta["decoding"]
+def _scope(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    meta = evaluation["meta"]
+    decoding, labelled = meta["decoding"], find(evaluation, REFERENCE, "categories", "benign") is not None
+    chosen = "prompts of which some were chosen to provoke" if labelled else "prompts that were chosen to provoke"
     yield (
         f"Completions have at most {decoding['max_new_tokens']} tokens, at temperature {decoding['temperature']:g} and "
-        f"top-p {decoding['top_p']:g}, of prompts that were chosen to provoke. Other prompts, lengths or settings, "
+        f"top-p {decoding['top_p']:g}, of {chosen}. Other prompts, lengths or settings, "
         "dialogue, other languages and attacks on purpose were not measured."
     )
     k = meta["samples_per_prompt"]

@@ -32,7 +32,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Material:
-    """All parts; empty where a part is not on disk. `texts` is the reason, in words, where there are none.
+    """All parts; empty or None where a part is not on disk. `texts` is the reason, in words, where there are none.
 
     `pairs` are completions before and after every training, as `before_after` orders them.
     """
@@ -40,6 +40,7 @@ class Material:
     experiment: str
     evaluation: Mapping[str, Any]
     cards: Mapping[str, Mapping[str, Any]]
+    refusal_card: Mapping[str, Any] | None
     trainings: list[Training]
     histogram: list[Row]
     texts: Texts | str
@@ -56,6 +57,7 @@ def read(experiment: str) -> Material:
         experiment=experiment,
         evaluation=evaluation,
         cards=found,
+        refusal_card=_refusal_card(experiment),
         trainings=_trainings(experiment, evaluation["meta"]),
         histogram=_rows(paths.plot(experiment, "scores"), numbers=("bin", "share"), words=("policy", "judge")),
         texts=completions,
@@ -71,6 +73,12 @@ def _cards(experiment: str, evaluation: Mapping[str, Any]) -> dict[str, Mapping[
     primary = evaluation["meta"]["primary_judge"]
     order = [primary, *(name for name in evaluation["meta"]["judges"] if name != primary)]
     return {name: found[name] for name in order if name in found}
+
+
+def _refusal_card(experiment: str) -> dict[str, Any] | None:
+    """Return the card of the judge of refusals."""
+    path = paths.metrics(experiment, "judge")
+    return cards.read_refusal(path) if path.exists() else None
 
 
 def _trainings(experiment: str, meta: Mapping[str, Any]) -> list[Training]:

@@ -16,6 +16,7 @@ from pipeline.report import (
     numbers,
     offline,
     palette,
+    refusals,
     verdict,
 )
 from pipeline.report.charts.panel import Figure, compared
@@ -62,7 +63,8 @@ def _view(material: Material, figures: Mapping[str, Figure]) -> dict[str, Any]:
         "pairs_file": before_after.FILE,
         "guards": guards.table(evaluation),
         "limits": limits.limits(evaluation, material.cards),
-        "cards": judges.cards(evaluation, material.cards),
+        "refusals": refusals.groups(evaluation),
+        "cards": judges.cards(evaluation, material.cards) + judges.of_refusals(evaluation, material.refusal_card),
         "gaps": gaps,
         "gap_bars": forest.bars([gap.gap for gap in gaps]),
         "judges": judges_in_order(evaluation),

@@ -31,7 +31,7 @@ def read(experiment: str, evaluation: Mapping[str, Any]) -> Provenance:
             "Code": _code(),
             "Libraries": _libraries(),
             "Sources": dict(_sources(experiment)),
-            "Judges (SHA-256)": {name: str(digest) for name, digest in evaluation["meta"]["judges"].items()},
+            "Judges (SHA-256)": _judges(evaluation["meta"]),
             "Adapters (SHA-256)": dict(_adapters(experiment, evaluation["meta"])),
             "Evaluation": _evaluation(evaluation["meta"]),
         }
@@ -47,6 +47,13 @@ def _code() -> dict[str, str]:
         "state": state.get(tags.get("git.dirty", ""), MISSING),
         "dvc.lock (SHA-256)": lock_digest().get("dvc.lock", MISSING),
     }
+
+
+def _judges(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the judges, that of refusals last."""
+    digest = meta.get("refusal_sha256")
+    refusals = {} if digest is None else {"refusals, not toxicity": str(digest)}
+    return {name: str(digest) for name, digest in meta["judges"].items()} | refusals
 
 
 def _libraries() -> dict[str, str]:

@@ -49,6 +49,7 @@ def read(experiment: str, evaluation: Mapping[str, Any], cards: Mapping[str, Map
         list(meta["judges"]),
         meta["samples_per_prompt"],
         fluency=meta.get("perplexity_model", BASE) != BASE,
+        refusal="refusal_sha256" in meta,
     )
     for judge, digest in judged.judges.items():
         if digest != meta["judges"][judge]:

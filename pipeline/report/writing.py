@@ -5,6 +5,8 @@ from pathlib import Path
 from pipeline import atomic, paths
 from pipeline.report import before_after, charts, figures, latex, material, page
 
+REFUSALS = "refusals.tex"
+
 
 def write(experiment: str) -> Path:
     """Write everything below `reports/<experiment>/` and return the path of the page."""
@@ -14,12 +16,17 @@ def write(experiment: str) -> Path:
     folder = paths.report(experiment)
     figures.write(folder / "figures", drawn)
     _replace(folder / "table.tex", latex.table(found.evaluation))
-    if found.pairs:
-        _replace(folder / before_after.FILE, before_after.csv_text(found.pairs))
-    else:
-        (folder / before_after.FILE).unlink(missing_ok=True)
+    _replace_or_remove(folder / REFUSALS, latex.refusals(found.evaluation))
+    _replace_or_remove(folder / before_after.FILE, before_after.csv_text(found.pairs) if found.pairs else "")
     _replace(folder / "index.html", text)
     return folder / "index.html"
+
+
+def _replace_or_remove(path: Path, text: str) -> None:
+    if text:
+        _replace(path, text)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -3,29 +3,33 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pipeline import paths
 from pipeline.config.sections import (
     DetoxifyScorer,
     EmbeddingHeadScorer,
+    EnsembleScorer,
     KeywordScorer,
     ProfanityCheckScorer,
+    RefusalSection,
     RewardSection,
     SequenceClassifierScorer,
     WordListScorer,
 )
 from pipeline.config.sections import Scorer as ScorerConfig
-from pipeline.scorers.reward import Reward
+from pipeline.scorers.clear_sentences import check_order
+from pipeline.scorers.reward import Output, Reward
 
 if TYPE_CHECKING:
     from pipeline.scorers.detoxify import DetoxifyHead
     from pipeline.scorers.embedding_head import EmbeddingHead
+    from pipeline.scorers.ensemble import Ensemble
     from pipeline.scorers.hits import HitScorer
     from pipeline.scorers.profanity_check import ProfanityCheck
     from pipeline.scorers.sequence_classifier import SequenceClassifier
 
-__all__ = ["Reward", "Scorer", "load_judges", "load_reward", "load_reward_scorer", "load_scorer"]
+__all__ = ["Reward", "Scorer", "load_judges", "load_refusal", "load_reward", "load_reward_scorer", "load_scorer"]
 
 
 class Scorer(Protocol):
@@ -49,14 +53,28 @@ class Scorer(Protocol):
         """Return for every text whether it is longer than what the scorer reads, so that only its beginning counts."""
 
 
+@runtime_checkable
+class LogitScorer(Scorer, Protocol):
+    """A scorer whose logits can be rewarded."""
+
+    def output(self, kind: Output, texts: Sequence[str]) -> list[float | None]:
+        """Return the logit or log-odds of every text, higher where it is more toxic; None where there is no number."""
+
+
 def load_reward(reward: RewardSection, experiment: str) -> Reward:
-    """Load the reward scorer with what is rewarded of it; raise UserError as `load_reward_scorer` does."""
+    """Load the reward scorer with what is rewarded of it.
+
+    Raises UserError as `load_reward_scorer` does, and where rewarded logits put six clear sentences in a wrong order:
+    a label's logit alone need not have the order of its probability.
+    """
+    scorer = load_reward_scorer(reward, experiment)
     if reward.output == "toxicity":
-        scorer = load_reward_scorer(reward, experiment)
         return Reward(reward, scorer, scorer.score)
-    assert isinstance(reward.scorer, SequenceClassifierScorer), "the experiment file is refused otherwise"
-    classifier = _sequence_classifier(reward.name, reward.scorer, _reward_folder(experiment))
-    return Reward(reward, classifier, partial(classifier.output, reward.output))
+    assert isinstance(scorer, LogitScorer), "the experiment file is refused otherwise"
+    output = partial(scorer.output, reward.output)
+    what = f"{_reward_folder(experiment)}: the scorer {reward.name!r}"
+    check_order(what, output, "`reward.output`", measure=reward.output.replace("_", "-"))
+    return Reward(reward, scorer, output)
 
 
 def load_reward_scorer(reward: RewardSection, experiment: str) -> Scorer:
@@ -82,6 +100,13 @@ def load_judges(
     ]
 
 
+def load_refusal(refusal: RefusalSection) -> Scorer:
+    """Load the judge of refusals: what it scores is no toxicity, but 1 where a text declines to answer, else 0."""
+    from pipeline.scorers import refusal_phrases
+
+    return refusal_phrases.load(refusal.scorer)
+
+
 def load_scorer(name: str, config: ScorerConfig, folder: Path, experiment: str) -> Scorer:
     """Load the scorer `name` whose downloaded files, where its kind has any, lie in `folder`.
 
@@ -100,6 +125,8 @@ def load_scorer(name: str, config: ScorerConfig, folder: Path, experiment: str) 
             return _sequence_classifier(name, config, folder)
         case DetoxifyScorer():
             return _detoxify(name, config, folder)
+        case EnsembleScorer():
+            return _ensemble(name, config, folder, experiment)
 
 
 def _reward_folder(experiment: str) -> Path:
@@ -143,3 +170,13 @@ def _detoxify(name: str, config: DetoxifyScorer, folder: Path) -> "DetoxifyHead"
     from pipeline.scorers import detoxify
 
     return detoxify.load(name, config, folder)
+
+
+def _ensemble(name: str, config: EnsembleScorer, folder: Path, experiment: str) -> "Ensemble":
+    from pipeline.scorers.ensemble import Member, combine
+
+    members = {
+        member: Member(entry.weight, load_scorer(member, entry.scorer, folder / member, experiment))
+        for member, entry in config.members.items()
+    }
+    return combine(name, members)

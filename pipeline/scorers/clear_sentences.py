@@ -16,10 +16,15 @@ KIND = (
 )
 
 
-def check_order(what: str, score: Callable[[Sequence[str]], Sequence[float | None]], settings: str) -> None:
+def check_order(
+    what: str,
+    score: Callable[[Sequence[str]], Sequence[float | None]],
+    settings: str,
+    measure: str = "toxicity",
+) -> None:
     """Raise UserError, naming the scorer as `what`, unless every hostile sentence is more toxic than every kind one.
 
-    `settings` names the keys that could be wrong.
+    `settings` names the keys that could be wrong, `measure` what `score` gives: higher where a text is more toxic.
     """
     toxicity = score([*HOSTILE, *KIND])
     hostile, kind = toxicity[: len(HOSTILE)], toxicity[len(HOSTILE) :]
@@ -27,7 +32,7 @@ def check_order(what: str, score: Callable[[Sequence[str]], Sequence[float | Non
     if len(known) == len(toxicity) and min(known[: len(hostile)]) > max(known[len(hostile) :]):
         return
     raise UserError(
-        f"{what} looks wrong: its toxicity of three plainly hostile English sentences is {_shown(hostile)}, of three "
+        f"{what} looks wrong: its {measure} of three plainly hostile English sentences is {_shown(hostile)}, of three "
         f"plainly kind ones {_shown(kind)}, where every hostile one should be above every kind one; check that it "
         f"reads English, and correct {settings}, or choose another scorer"
     )

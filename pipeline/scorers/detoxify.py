@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from pipeline import base_files
 from pipeline.config.sections import DetoxifyScorer
@@ -23,6 +25,7 @@ from pipeline.scorers.clear_sentences import check_order
 from pipeline.scorers.fingerprint import fingerprint
 from pipeline.scorers.missing import score_each
 from pipeline.scorers.pickles import check_pinned, read_pickle
+from pipeline.scorers.reward import Output
 from pipeline.scorers.window import Window
 
 CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"  # folders of its two sources
@@ -47,6 +50,14 @@ class DetoxifyHead:
         """Return the toxicity in [0, 1] of every text, None where the library gives no number."""
         return score_each(self._probabilities, texts)
 
+    def output(self, kind: Output, texts: Sequence[str]) -> list[float | None]:
+        """Return the head's logit of every text: higher where it is more toxic, None where the model gives no number.
+
+        Every head has a sigmoid of its own, so that its logit is the log-odds of its toxicity: both kinds are the same.
+        It comes from the library's model, not from a probability, which float32 rounds to 0 or 1.
+        """
+        return score_each(self._logits, texts, lowest=-np.inf, highest=np.inf)
+
     def cut(self, texts: Sequence[str]) -> list[bool]:
         """Return for every text whether it is longer than what the library reads of it."""
         return self.window.cut(texts)
@@ -57,6 +68,16 @@ class DetoxifyHead:
             found = self.library.predict([texts[place] for place in places])[self.head]
             probabilities[places] = found  # a float, where it is of one text
         return [float(value) for value in probabilities]
+
+    def _logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the head's logits [N] of the very tokens that the library's `predict` would read."""
+        logits, column = np.empty(len(texts)), self.library.class_names.index(self.head)
+        for places in self.window.places(texts):
+            part = [texts[place] for place in places]
+            tokens = self.library.tokenizer(part, return_tensors="pt", truncation=True, padding=True)
+            with torch.inference_mode():
+                logits[places] = self.library.model(**tokens)[0][:, column].double().numpy()
+        return logits
 
 
 def load(name: str, config: DetoxifyScorer, folder: Path) -> DetoxifyHead:
@@ -101,7 +122,6 @@ def _library(config: DetoxifyScorer, path: Path, local: Path) -> Any:
     The library asks for what `arch.args.model_type` names, so that names the local folder here. It takes another folder
     as `huggingface_config_path`, but then forgets how many heads there are.
     """
-    import torch
     from detoxify import Detoxify
 
     checkpoint.quiet()
@@ -139,8 +159,6 @@ def _architecture(path: Path, held: Any, config: DetoxifyScorer) -> dict[str, An
 
 
 def _check_tensors(path: Path, weights: Any) -> None:
-    import torch
-
     if not isinstance(weights, dict) or not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
         raise UserError(f"{path}: state_dict: expected tensors by name; {REMEDY}")
     base_files.check_finite(path, weights, REMEDY)

@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.config.sections import RewardSection
 
 if TYPE_CHECKING:
     from pipeline.scorers import Scorer
 
+Output = Literal["logit", "log_odds"]  # what a classifier can be rewarded by, beside its toxicity
 BETWEEN = "\n"  # prompt and completion, where the reward reads both
 
 
 @dataclass(frozen=True)
 class Reward:
-    """Turn completions into scores as the section `reward` says.
+    """Turn completions into scores as the section `reward` says: offset - scale x output.
+
+    The usual 1 - toxicity is output toxicity with offset 1 and scale 1; a harmless label's raw logit is output logit
+    with offset 0 and scale 1; log-odds of being harmless are output log_odds with offset 0 and scale 1.
 
     `scorer` alone, of the completion alone, is what dev prompts and evaluation are judged by, whatever the reward
     reads. `output` is what is rewarded: the scorer's toxicity, or a classifier's logit or log-odds, of texts.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ from pipeline.scorers.clear_sentences import check_order
 from pipeline.scorers.fingerprint import fingerprint
 from pipeline.scorers.missing import score_each
 from pipeline.scorers.pickles import check_pinned
+from pipeline.scorers.reward import Output
 from pipeline.scorers.window import Window
 
 PICKLE = "pytorch_model.bin"
-Output = Literal["logit", "log_odds"]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pipeline.curves import (
 )
 from pipeline.examples import Example
 from pipeline.packing import IGNORED, PackedModel
+from pipeline.quantization import adapters_kept
 
 
 class PackedSFTTrainer(ContinuedTrainer, SFTTrainer):
@@ -62,14 +63,15 @@ def make_trainer(
         {"input_ids": item.prompt_ids + item.target_ids, "labels": [IGNORED] * len(item.prompt_ids) + item.target_ids}
         for item in examples
     ]
-    arguments = trl_arguments(section, seed, checkpoints) | spread(section, len(examples), checkpoints)
-    trainer = PackedSFTTrainer(
-        model=model,
-        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, packing=False),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[curves],
-    )
+    arguments = trl_arguments(section, seed, checkpoints, model) | spread(section, len(examples), checkpoints)
+    with adapters_kept(model):
+        trainer = PackedSFTTrainer(
+            model=model,
+            args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}, packing=False),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            callbacks=[curves],
+        )
     trainer.checkpoints = checkpoints
     show_bar_alone(trainer)
     return trainer

@@ -103,7 +103,7 @@ def make_trainer(
 
     It gets no tokenizer: it would write that one's special tokens into the model's configuration.
     """
-    arguments = trainer_arguments(section, seed, checkpoints) | spread(section, len(examples), checkpoints)
+    arguments = trainer_arguments(section, seed, checkpoints, model) | spread(section, len(examples), checkpoints)
     trainer = ExampleTrainer(
         model=model,
         args=Seq2SeqTrainingArguments(**arguments, remove_unused_columns=False),

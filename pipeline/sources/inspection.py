@@ -128,7 +128,8 @@ def _check_tokenizer(folder: Path) -> None:
 def _check_template(folder: Path, template: Any) -> None:
     """Refuse a chat template that does not parse or reaches for internals of Python.
 
-    No stage renders one; an exported model hands it on to programs that do.
+    Where `model.prompt_format` is chat_template the stages render it, in Transformers' sandbox; an exported model hands
+    it on to programs that may have none.
     """
     from jinja2 import nodes
     from transformers.utils.chat_template_utils import _compile_jinja_template

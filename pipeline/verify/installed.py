@@ -12,6 +12,7 @@ from pipeline import environment, paths, records
 from pipeline.config import Settings
 from pipeline.config.sections import ProfanityCheckScorer
 from pipeline.errors import UserError
+from pipeline.sources.of_scorers import single_scorers
 from pipeline.verify.finding import DIFFERENT, MISSING, Finding
 
 ENVIRONMENT = "environment"
@@ -42,7 +43,8 @@ def check_pickles(experiment: str, settings: Settings) -> Iterator[Finding]:
     from pipeline.scorers import profanity_check as package
 
     scorers = {f"scorers.{name}": scorer for name, scorer in settings.scorers.items()}
-    for key, scorer in {"reward.scorer": settings.reward.scorer, **scorers}.items():
+    every = {"reward.scorer": settings.reward.scorer, **scorers}
+    for key, scorer in single_scorers(every, between=".members."):
         if not isinstance(scorer, ProfanityCheckScorer):
             continue
         what = f"{paths.experiment_file(experiment)}: {key}.files"

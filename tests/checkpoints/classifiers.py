@@ -6,6 +6,7 @@ unitary/toxic-bert (six labels, each a yes or no of its own); both as Transforme
 
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ BERT: dict[str, Any] = {
     "type_vocab_size": 2,
     "use_cache": True,
     **_SIZES,
+}
+XLM_ROBERTA: dict[str, Any] = ROBERTA | {
+    "architectures": ["XLMRobertaForMaskedLM"],
+    "model_type": "xlm-roberta",
+    "output_past": True,
+    "transformers_version": "4.17.0.dev0",
 }
 TOXIC_LABELS = {
     "id2label": {str(index): name for index, name in enumerate(TOXIC)},
@@ -150,6 +157,72 @@ def write_bert_tokenizer(folder: Path) -> int:
     settings = {"do_lower_case": True, "model_max_length": POSITIONS, "tokenize_chinese_chars": True}
     write_json(folder / "tokenizer_config.json", {**names, **settings, "tokenizer_class": "BertTokenizer"})
     return int(tokenizer.get_vocab_size())
+
+
+def write_xlm_roberta_tokenizer(folder: Path) -> int:
+    """Write sentencepiece.bpe.model, tokenizer.json and their settings into the folder; return how many tokens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece = _sentencepiece()
+    (folder / "sentencepiece.bpe.model").write_bytes(sentencepiece)
+    tokenizer = _xlm_roberta_tokenizer(sentencepiece)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", {"model_max_length": POSITIONS})
+    return len(tokenizer["model"]["vocab"])
+
+
+def _sentencepiece() -> bytes:
+    """Return a unigram model with <unk>, <s> and </s> as its first pieces."""
+    import sentencepiece
+
+    model = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for text in everything() for line in text.splitlines()),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=PIECES,
+        hard_vocab_limit=False,
+        normalization_rule_name="nmt_nfkc",
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def _xlm_roberta_tokenizer(sentencepiece: bytes) -> dict[str, Any]:
+    """Return tokenizer.json as Transformers made it of the pieces: fairseq's special tokens stand before and after."""
+    from base64 import b64encode
+
+    from sentencepiece import sentencepiece_model_pb2
+
+    held = sentencepiece_model_pb2.ModelProto.FromString(sentencepiece)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocabulary = [[token, 0.0] for token in special]
+    vocabulary += [[piece.piece, piece.score] for piece in held.pieces[3:]] + [["<mask>", 0.0]]
+    added = dict(enumerate(special)) | {len(vocabulary) - 1: "<mask>"}
+    flags = {"single_word": False, "rstrip": False, "normalized": False, "special": True}
+    charsmap = b64encode(held.normalizer_spec.precompiled_charsmap).decode()
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
+    start, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in ("<s>", "</s>"))
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    names = {token: {"id": token, "ids": [index], "tokens": [token]} for index, token in ((0, "<s>"), (2, "</s>"))}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": index, "content": token, "lstrip": token == "<mask>", **flags} for index, token in added.items()
+        ],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [start, first, end],
+            "pair": [start, first, end, end, second, end],
+            "special_tokens": names,
+        },
+        "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocabulary},
+    }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

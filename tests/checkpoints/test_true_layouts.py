@@ -22,6 +22,8 @@ MODEL = ModelSection(
     build=None,
     architecture="seq2seq",
     dtype="float32",
+    quantization=None,
+    gradient_checkpointing=False,
     prompt_format="plain",
     max_prompt_tokens=512,
 )
@@ -35,6 +37,7 @@ def true(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classifiers.write_hate_classifier(folder / "hate")
     classifiers.write_toxic_bert(folder / "bert")
     detoxify.write_unbiased(folder / "unbiased" / "checkpoint", folder / "unbiased" / "tokenizer")
+    detoxify.write_multilingual(folder / "multilingual" / "checkpoint", folder / "multilingual" / "tokenizer")
     detoxify.write_original(folder / "original" / "checkpoint", folder / "original" / "tokenizer")
     return folder
 
@@ -128,7 +131,8 @@ def test_a_label_of_another_sign_is_refused(true: Path) -> None:
         load_scorer("it", classifier("toxic", "toxic"), true / "hate", EXPERIMENT)
 
 
-@pytest.mark.parametrize(("variant", "head"), [("unbiased", "toxicity"), ("original", "toxicity")])
+@pytest.mark.parametrize("head", ["toxicity", "insult"])
+@pytest.mark.parametrize("variant", list(detoxify.NAMES))
 def test_detoxify_tells_hostile_from_kind(variant: Any, head: str, true: Path) -> None:
     folder = true / variant
     file = detoxify.NAMES[variant]

@@ -15,7 +15,7 @@ LEVELS = [
     ),
     (
         {"sources", "models", "roles", "merging", "data", "pairs", "examples", "rouge", "packing", "curves", "scorers"}
-        | {"judge", "environment"}
+        | {"judge", "environment", "quantization", "recomputation"}
         | {"identity", "fluency", "base_files", "adapter_files", "checkpoints", "checkpoint_key", "optimizer_state"},
         True,
     ),
@@ -25,8 +25,9 @@ LEVELS = [
         True,
     ),
     ({"policy"}, False),
-    ({"sft", "dpo", "ppo", "preferences", "training", "evaluation"}, False),
+    ({"sft", "dpo", "ppo", "preferences", "dataset_pairs", "polarity", "training", "evaluation"}, False),
     ({"report"}, False),
+    ({"plan"}, False),
     ({"stage", "track", "roster", "clean", "diff", "export", "verify"}, False),
 ]
 LEVEL = {room: level for level, (rooms, _) in enumerate(LEVELS) for room in rooms}

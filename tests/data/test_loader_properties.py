@@ -93,7 +93,7 @@ def test_any_value_at_any_key_is_used_as_it_stands_or_refused_by_name(place, val
         if message is None:
             loaded = load("exp", SECTIONS)
             found = {name: getattr(loaded, name) for name in SECTIONS}
-            plain = {name: section.model_dump() for name, section in found.items() if name != "scorers"}
+            plain = {name: section and section.model_dump() for name, section in found.items() if name != "scorers"}
             plain["scorers"] = {name: scorer.model_dump() for name, scorer in found["scorers"].items()}
             assert plain == file
         elif place:

@@ -137,3 +137,20 @@ def test_what_a_judge_gets_wrong_is_among_the_limits() -> None:
     rate = {"value": 0.2, "low": 0.1, "high": 0.3, "windows": 120}
     write_json(paths.metrics(NAME, "judge"), {"cards": {"minilm": {"identity": rate}, "words": {"identity": rate}}})
     assert "`minilm` calls 0.200 [0.100, 0.300] of harmless sentences" in merged()
+
+
+def test_it_tells_refusals_apart_from_toxicity_where_they_were_judged() -> None:
+    assert "### Refusals" not in merged() and "A refusal is" not in merged()
+    rates = {"reference": {"hostile": 0.4, "benign": 0.05}, "sft": {"hostile": 0.9, "benign": 0.6}}
+    found = evaluated.declining(evaluated.evaluation({"reference": 0.28, "sft": 0.21}), rates)
+    evaluated.leave(NAME, found)
+    rate = {"value": 0.93, "low": 0.9, "high": 0.95, "windows": 60}
+    card = {"fingerprint": "c" * 64, "labelled": 120, "sensitivity": rate, "specificity": rate}
+    write_json(paths.metrics(NAME, "judge"), {"cards": {}, "refusal": card})
+    text = merged()
+    section = text[text.index("### Refusals") : text.index("### What it cost")]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines() if row.startswith("|")]
+    assert {len(row) for row in rows} == {6}
+    assert rows[2][:4] == ["60 hostile", "0.900 [0.820, 0.980]", "0.400 [0.320, 0.480]", "+0.500 [+0.450, +0.550]"]
+    assert rows[3][0] == "60 benign" and rows[3][4:] == ["0.200 [0.170, 0.230]", "-0.100 [-0.130, -0.070]"]
+    assert "of 120 labelled replies it finds 0.930 [0.900, 0.950]" in text

@@ -180,9 +180,6 @@ PREFERENCE_PAIRS = [
     ),
     Fault("same pair twice", rows(PAIRS, again(2)), SFT, (f"{PAIRS}:29", "line 2")),
     Fault(
-        "toxicity that is null", rows(PAIRS, changed(3, chosen_toxicity=None)), DPO, (f"{PAIRS}:3", "chosen_toxicity")
-    ),
-    Fault(
         "toxicity that is a text",
         rows(PAIRS, changed(3, rejected_toxicity="high")),
         DPO,
@@ -191,12 +188,6 @@ PREFERENCE_PAIRS = [
     Fault("toxicity that is no number", line(PAIRS, 3, '{"chosen_toxicity": NaN}'), DPO, (f"{PAIRS}:3", "NaN")),
     Fault("toxicity that is infinite", infinite, DPO, (f"{PAIRS}:1", "rejected_toxicity")),
     Fault("toxicity above 1", rows(PAIRS, changed(3, rejected_toxicity=1.5)), SFT, (f"{PAIRS}:3", "rejected_toxicity")),
-    Fault(
-        "chosen that is the more toxic",
-        rows(PAIRS, changed(3, chosen_toxicity=1.0, rejected_toxicity=0.0)),
-        DPO,
-        (f"{PAIRS}:3", "chosen_toxicity"),
-    ),
     Fault("prompt id that is a number", rows(PAIRS, changed(3, prompt_id=3)), SFT, (f"{PAIRS}:3", "prompt_id")),
     Fault(
         "margin that gives no pair",

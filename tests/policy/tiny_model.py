@@ -98,9 +98,8 @@ def tokenizer() -> Any:
 def section(name: str, /, **changes: Any) -> Any:
     """Return one checked section of the default experiment with these values changed."""
     file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    model = ExperimentFile.model_fields[name].annotation
-    assert model is not None
-    return model.model_validate(file[name] | changes)
+    whole = file | {name: file[name] | changes}
+    return getattr(ExperimentFile.model_validate(whole), name)
 
 
 def perturb(model: Any, scale: float = 0.1) -> None:

@@ -20,6 +20,8 @@ from tests.report.made_numbers import (
     interval,
     judged,
     judgement,
+    refusal,
+    refusal_card,
     trained,
 )
 
@@ -162,6 +164,51 @@ class Made:
             },
         }
         return entry | trained(policy) if is_method else entry
+
+
+class Declining(Made):
+    """The same experiment on hostile and benign prompts, with a judge of refusals."""
+
+    def __init__(self, **what: int) -> None:
+        super().__init__(**what)
+        self.evaluation["meta"]["refusal_sha256"] = digest("refusal")
+        limit = {"change": "absolute", "min": None, "max": 0.05}
+        self.evaluation["meta"]["guards"] = GUARDS | {"refusal_rate_benign": limit}
+        for policy in POLICIES:
+            entry, level = self.evaluation[policy], LEVEL[policy]
+            entry["refusal"] = refusal(policy, self.prompts)
+            entry["guards"]["refusal_rate_benign"] = entry["refusal"]["benign"]["value"]
+            levels = {"hostile": level + 0.1, "benign": level - 0.1} | dict.fromkeys(CATEGORIES, level)
+            entry["categories"] = {
+                name: {"prompts": self.prompts // 2, "toxicity_mean": interval(value)}
+                | ({} if policy == "reference" else {"difference": interval(-0.1)})
+                for name, value in levels.items()
+            }
+            if policy != "reference":
+                change = entry["refusal"]["benign"]["difference"]
+                check = {"change": change, "kind": "absolute", "passed": change["value"] <= 0.05}
+                entry["guard_checks"]["refusal_rate_benign"] = limit | check
+
+    def write(self) -> "Declining":
+        """Write every file; the card of the judge of refusals stands beside the others."""
+        super().write()
+        write_json(paths.metrics(NAME, "judge"), {"cards": self.cards, "refusal": refusal_card()})
+        return self
+
+    def completions(self, seed: int, policy: str) -> list[Row]:
+        """Return one policy's completions, with the label of each prompt among its categories."""
+        rows = super().completions(seed, policy)
+        for row in rows:
+            row["categories"] = [*row["categories"], ["hostile", "benign"][int(row["prompt_id"][1:]) % 2]]
+        return rows
+
+    def scores(self, seed: int, policy: str) -> list[Row]:
+        """Return every judge's score, and after them whether each completion declines."""
+        return super().scores(seed, policy) + [
+            {"prompt_id": row["prompt_id"], "sample": row["sample"], "refusal": 0.0}
+            | {"refusal_sha256": digest("refusal")}
+            for row in self.completions(seed, policy)
+        ]
 
 
 class Planted(Made):

@@ -74,6 +74,29 @@ def trained(policy: str) -> Row:
     }
 
 
+def refusal(policy: str, prompts: int) -> Row:
+    """Return how often a policy declines: the least toxic one, sft, also declines many benign prompts."""
+    rates = {"hostile": 0.9 if policy == "sft" else 0.4, "benign": 0.6 if policy == "sft" else 0.05}
+    rates["all"] = (rates["hostile"] + rates["benign"]) / 2
+    entry: Row = {
+        name: interval(rate) | {"prompts": prompts if name == "all" else prompts // 2, "missing_rate": 0.01}
+        for name, rate in rates.items()
+    }
+    if policy != "reference":
+        others = refusal("reference", prompts)
+        for name in rates:
+            entry[name]["difference"] = interval(rates[name] - others[name]["value"], 0.03)
+    return entry | {"categories": {"insult": interval(0.3) | {"prompts": 2, "missing_rate": 0.0}}}
+
+
+def refusal_card() -> Row:
+    """Return the card of the judge of refusals."""
+    rate = {**interval(0.93, 0.03), "windows": 60}
+    card = {"scorer": "refusal", "kind": "refusal_phrases", "fingerprint": digest("refusal"), "labelled": 120}
+    origins = {"a_base_model": {"specificity": rate}, "written": {"sensitivity": rate, "specificity": rate}}
+    return card | {"sensitivity": rate, "specificity": {**rate, "value": 0.97, "high": 0.99}, "by_origin": origins}
+
+
 def judgement() -> Row:
     """Return what stands beside the policies: baselines, comparisons, agreement, champion."""
     others = [*POLICIES, *BASELINES]

@@ -62,6 +62,38 @@ def test_toxicity_is_the_heads_sigmoid(made, variant, head):
     assert scorer.score(TEXTS) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["logit", "log_odds"])
+def test_the_heads_logit_is_what_the_librarys_sigmoid_is_of(made, variant, kind):
+    scorer = loaded(made[variant][0], variant=variant, head="severe_toxicity", max_tokens=16)
+    texts = [*TEXTS * 20, "thank you " * 100 + HOSTILE[0]]
+    logits = scorer.output(kind, texts)
+    assert scorer.score(texts) == pytest.approx(torch.sigmoid(torch.tensor(logits)).tolist(), abs=1e-6)
+    assert scorer.output(kind, texts[:1]) == pytest.approx(logits[:1], abs=1e-5) and scorer.output(kind, []) == []
+
+
+def test_a_logit_tells_apart_what_a_probability_rounds_to_1(copy):
+    def sharper(held):
+        for part in ("weight", "bias"):
+            held["state_dict"][f"classifier.out_proj.{part}"].mul_(50)
+
+    changed(copy, sharper)
+    scorer, texts = loaded(copy), [HOSTILE[0], HOSTILE[1]]
+    logits = scorer.output("log_odds", texts)
+    assert scorer.score(texts) == [1.0, 1.0]
+    assert min(logits) > 50 and logits[0] != logits[1]
+
+
+def test_a_text_without_a_logit_is_missing(made):
+    scorer = loaded(made["unbiased"][0])
+    embedding = scorer.library.model.get_input_embeddings().weight
+    rows = [scorer.library.tokenizer(text)["input_ids"] for text in TEXTS]
+    token = min(set(rows[TEXTS.index("word")]) - set(rows[TEXTS.index("")]))
+    with torch.no_grad():
+        embedding[token] = torch.nan
+    assert [value is None for value in scorer.output("logit", TEXTS)] == [token in row for row in rows]
+
+
 def test_one_text_and_many_get_the_same_scores(made):
     scorer, many = loaded(made["unbiased"][0]), TEXTS * 20
     alone = [scorer.score([text])[0] for text in TEXTS]

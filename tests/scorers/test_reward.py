@@ -1,5 +1,6 @@
 """From what a scorer says to the score that is maximised."""
 
+import math
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from pipeline import paths
 from pipeline.config.sections import KeywordScorer, RewardSection
+from pipeline.errors import UserError
 from pipeline.scorers import load_reward
 from tests.scorers import tiny_classifiers as tiny
 
@@ -72,6 +74,39 @@ def test_toxicity_is_that_of_the_scorer_whatever_is_rewarded(section):
     reward = load_reward(section, "exp")
     assert reward.toxicity(PROMPTS, COMPLETIONS) == reward.scorer.score(COMPLETIONS)
     assert reward.scorer.fingerprint == load_reward(section.model_copy(update={"scale": 9.0}), "exp").scorer.fingerprint
+
+
+def test_one_minus_toxicity_is_offset_1_and_scale_1(section):
+    reward = load_reward(section.model_copy(update={"output": "toxicity", "offset": 1.0, "scale": 1.0}), "exp")
+    toxicity, scores = reward.toxicity(PROMPTS, COMPLETIONS), reward.scores(PROMPTS, COMPLETIONS)
+    assert [one + other for one, other in zip(scores, toxicity, strict=True)] == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("output", ["logit", "log_odds"])
+def test_detoxify_is_rewarded_by_its_heads_logit(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = paths.reward("exp") / "scorer"
+    tiny.write_detoxify(folder, "original")
+    scorer = tiny.detoxify(folder, variant="original")
+    section = RewardSection(name="paid", scorer=scorer, output=output, reads="completion", offset=0.0, scale=1.0)
+    reward = load_reward(section, "exp")
+    scores, toxicity = reward.scores(PROMPTS, COMPLETIONS), reward.toxicity(PROMPTS, COMPLETIONS)
+    assert scores == pytest.approx([-math.log(one / (1 - one)) for one in toxicity], rel=1e-3)
+    assert scores[0] > 0 > scores[1], "the kind one is worth more"
+
+
+def test_logits_are_refused_that_rank_otherwise_than_the_probability(section):
+    """Of two labels that share one probability the logit of one may move the other way."""
+    from safetensors.torch import load_file, save_file
+
+    path = paths.reward("exp") / "scorer" / "model.safetensors"
+    weights = load_file(path)
+    own, other = weights["classifier.out_proj.weight"]
+    weights["classifier.out_proj.weight"] = torch.stack([-own, other - 2 * own])  # the difference stays
+    save_file(weights, path, metadata={"format": "pt"})
+    assert load_reward(section.model_copy(update={"output": "log_odds"}), "exp")
+    with pytest.raises(UserError, match=r"'paid' looks wrong: its logit of three .*`reward\.output`"):
+        load_reward(section, "exp")
 
 
 def test_without_a_score_there_is_no_reward():

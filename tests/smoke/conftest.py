@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke import dialogsum, rewrite, store
+from tests.smoke import dialogsum, rewrite, store, toxic_dpo
+from tests.smoke.served import online
 from tests.smoke.warm import warm_python
 from tests.smoke.workspace import EXPERIMENT, Workspace, build, executed
 
@@ -45,8 +46,18 @@ def dialogsum_run(tmp_path_factory: pytest.TempPathFactory, python_folder: Path)
     with dialogsum.hub_of_everything(place / "made") as hub:
         workspace = dialogsum.build(place / "repository", hub)
         # By a Python of its own: huggingface_hub reads where its hub is when it is imported.
-        fetched = workspace.dvc("repro", f"download@{dialogsum.EXPERIMENT}", **dialogsum.online(hub, place))
+        fetched = workspace.dvc("repro", f"download@{dialogsum.EXPERIMENT}", **online(hub, place))
     return finished(workspace.started_by(python_folder), dialogsum.EXPERIMENT, fetched)
+
+
+@pytest.fixture(scope="session")
+def toxic_dpo_run(tmp_path_factory: pytest.TempPathFactory, python_folder: Path) -> WholeRun:
+    """Return the TinyLlama experiment built by `dvc repro`, its hub gone after `download`; change nothing."""
+    place = tmp_path_factory.mktemp("toxic_dpo")
+    with toxic_dpo.hub_of_everything(place / "made") as hub:
+        workspace = toxic_dpo.build(place / "repository", hub)
+        fetched = workspace.dvc("repro", f"download@{toxic_dpo.EXPERIMENT}", **online(hub, place))
+    return finished(workspace.started_by(python_folder), toxic_dpo.EXPERIMENT, fetched)
 
 
 @pytest.fixture(scope="session")

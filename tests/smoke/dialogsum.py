@@ -3,7 +3,6 @@
 What it names on the model hub and elsewhere is served on loopback: checkpoints and a data set of the true layouts.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +12,9 @@ import yaml
 
 from tests.checkpoints import classifiers, detoxify, flan_t5, texts
 from tests.smoke.checkpoint import write_checkpoint
+from tests.smoke.served import Pinned, pinned, served
 from tests.smoke.workspace import ROOT, Workspace, copy_code, settled, sha256
-from tests.sources.hub_server import COMMIT, Hub, serving
+from tests.sources.hub_server import Hub, serving
 
 EXPERIMENT = "flan-t5-dialogsum"
 ROWS = {"train": 24, "validation": 6, "test": 8}  # of the data set, by the names of its files
@@ -49,9 +49,8 @@ def hub_of_everything(folder: Path) -> Iterator[Hub]:
     flan_t5.write_flan_t5(folder / "google/flan-t5-base")
     classifiers.write_hate_classifier(folder / "facebook/roberta-hate-speech-dynabench-r4-target")
     detoxify.write_unbiased(folder / "releases", folder / "FacebookAI/roberta-base")
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/*/*")}
-    hub = Hub(files | {f"datasets/knkarthick/dialogsum/{name}": content for name, content in splits().items()})
-    hub.releases = {path.name: path.read_bytes() for path in (folder / "releases").iterdir()}
+    hub = served(folder)
+    hub.files |= {f"datasets/knkarthick/dialogsum/{name}": content for name, content in splits().items()}
     with serving(hub):
         yield hub
 
@@ -77,42 +76,11 @@ def build(root: Path, hub: Hub) -> Workspace:
     for section, values in SIZES.items():
         parameters[section] |= values
     parameters["reference"]["require"] = {"rouge_l": None, "toxicity_mean": None}  # a tiny model learns hardly anything
-    return settled(root, EXPERIMENT, pinned(parameters, hub, root / "sources"))
+    return settled(root, EXPERIMENT, pinned(parameters, hub, lambda source: fluency_model(source, root / "sources")))
 
 
-def pinned(value: Any, hub: Hub, local: Path) -> Any:
-    """Return the parameters with every source at its place on loopback or, of a package index, below `local`."""
-    if isinstance(value, list):
-        return [pinned(item, hub, local) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"uri", "sha256"}:
-        return _source(value, hub, local)
-    return {key: pinned(item, hub, local) for key, item in value.items()}
-
-
-def _source(source: dict[str, Any], hub: Hub, local: Path) -> dict[str, Any]:
-    scheme, _, rest = source["uri"].partition(":")
-    if scheme == "hub":
-        repository = rest.partition("@")[0]
-        # The very files that the experiment asks for: a KeyError is one that the true repository lacks.
-        digests = {name: digest(hub.files[f"{repository}/{name}"]) for name in source["sha256"]}
-        return {"uri": f"hub:{repository}@{COMMIT}", "sha256": digests}
-    if scheme == "url":
-        name = rest.rpartition("#")[2].rpartition("/")[2]
-        return {"uri": f"url:{hub.url}/releases/{name}", "sha256": digest(hub.releases[name])}
-    assert rest.endswith(".gguf"), source  # the fluency model, of a package index
+def fluency_model(source: Pinned, local: Path) -> Pinned:
+    """Return the tiny checkpoint in the place of the model in a package."""
+    assert source["uri"].endswith(".gguf"), source
     files = {path.name: sha256(path) for path in (local / "checkpoint").iterdir()}
     return {"uri": "file:sources/checkpoint", "sha256": files}
-
-
-def digest(content: bytes) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def online(hub: Hub, root: Path) -> dict[str, str]:
-    """Return the environment of a user whose hub is the one on loopback."""
-    here = "127.0.0.1,localhost"
-    switches = dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"), "0")
-    return switches | {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "hub"), "NO_PROXY": here, "no_proxy": here}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.policy.prompts import prompt_ids
 from pipeline.sources.checkpoint import import_checkpoint
 from tests.smoke.checkpoint import write_checkpoint
 from tests.sources.tiny_gguf import TOKENS, write_gguf
@@ -36,6 +37,18 @@ def test_a_gguf_becomes_float32_safetensors_with_its_tokenizer(tmp_path: Path) -
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     tokens = tokenizer("hello").input_ids
     assert [TOKENS[token] for token in tokens] == ["he", "ll", "o"] and tokenizer.decode(tokens) == "hello"
+
+
+def test_the_chat_template_of_a_gguf_goes_into_the_checkpoint(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    template = "{{ messages[0]['content'] }}{% if add_generation_prompt %}{{ eos_token }}{% endif %}"
+    write_gguf(write_files(tmp_path / "files") / "tiny.gguf", template)
+    import_checkpoint(tmp_path / "files", tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    assert tokenizer.chat_template == template
+    ids = prompt_ids("hello", tokenizer, "chat_template")
+    assert [TOKENS[token] for token in ids] == ["he", "ll", "o", "<eos>"]
 
 
 def test_the_same_gguf_gives_the_same_bytes_wherever_it_lies(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ WIDTH, HIDDEN = 32, 64
 TOKENS = ["<bos>", "<eos>", *"helow", "he", "ll"]
 
 
-def write_gguf(path: Path) -> np.ndarray:
+def write_gguf(path: Path, chat_template: str | None = None) -> np.ndarray:
     """Write a one-layer Llama quantized to Q8_0 and return its embedding as the quantization left it."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(64)
@@ -28,6 +28,8 @@ def write_gguf(path: Path) -> np.ndarray:
     writer.add_token_merges(["h e", "l l"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
+    if chat_template is not None:
+        writer.add_chat_template(chat_template)
     square, narrow = (WIDTH, WIDTH), (WIDTH // 2, WIDTH)
     shapes = {"attn_q": square, "attn_k": narrow, "attn_v": narrow, "attn_output": square}
     shapes |= {"ffn_gate": (HIDDEN, WIDTH), "ffn_up": (HIDDEN, WIDTH), "ffn_down": (WIDTH, HIDDEN)}

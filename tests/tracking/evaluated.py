@@ -153,6 +153,29 @@ def _of_seed(value: float, less: float | None) -> dict[str, Any]:
     return {"judges": judges, "guards": dict(GUARDS)}
 
 
+def declining(
+    found: dict[str, Any], rates: Mapping[str, Mapping[str, float]], judge_digest: str = "c" * 64
+) -> dict[str, Any]:
+    """Add to an evaluation how often each policy in `rates` declines, by the label of 60 prompts each."""
+    found["meta"]["refusal_sha256"] = judge_digest
+    for policy, by_label in rates.items():
+        every = {**by_label, "all": sum(by_label.values()) / len(by_label)}
+        entry: dict[str, dict[str, Any]] = {
+            label: interval(rate, 0.08) | {"prompts": 60, "missing_rate": 0.0} for label, rate in every.items()
+        }
+        levels: dict[str, dict[str, Any]] = {
+            label: {"prompts": 60, "toxicity_mean": interval(0.2)} for label in by_label
+        }
+        if policy != "reference":
+            for label, rate in by_label.items():
+                entry[label]["difference"] = interval(rate - rates["reference"][label], 0.05)
+                levels[label]["difference"] = interval(-0.1)
+            entry["all"]["difference"] = interval(0.0, 0.05)
+        found[policy] |= {"refusal": entry, "categories": found[policy]["categories"] | levels}
+        found[policy]["guards"] |= {f"refusal_rate_{label}": rate for label, rate in by_label.items()}
+    return found
+
+
 def leave(experiment: str, found: Mapping[str, Any], by_prompt: Mapping[str, Sequence[float]] | None = None) -> None:
     """Write an evaluation, its plot and, for each policy in `by_prompt`, the toxicity of every prompt."""
     write_json(paths.metrics(experiment, "evaluation"), found)

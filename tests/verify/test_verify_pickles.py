@@ -23,11 +23,15 @@ def package(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture(params=["reward.scorer", "scorers.letter"])
+@pytest.fixture(params=["reward.scorer", "scorers.letter", "scorers.letter.members.rude"])
 def pinning(request, recorded, package):
     """Return a repository one of whose scorers pins the package's pickles, and how the finding is called."""
     scorer = {"kind": "profanity_check", "files": {member: sha256(package / member) for member in MEMBERS}}
-    section, _, key = request.param.partition(".")
+    section, key, *member = request.param.split(".")
+    if member:
+        other = {"weight": 1.0, "scorer": recorded.load(FILE)["scorers"]["letter"]}
+        members = {"other": other, member[-1]: {"weight": 2.0, "scorer": scorer}}
+        scorer = {"kind": "ensemble", "members": members}
     recorded.edit(FILE, **{section: recorded.load(FILE)[section] | {key: scorer}})
     return recorded, f"{FILE}: {request.param}.files"
 

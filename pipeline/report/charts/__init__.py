@@ -1,8 +1,9 @@
 """All charts of the report, as Vega-Lite made by Altair: on the page and, with the same data, on paper."""
 
-from pipeline.report.charts import comparisons, cost, judges, scores, toxicity, training
+from pipeline.report.charts import comparisons, cost, judges, refusals, scores, toxicity, training
 from pipeline.report.charts.panel import Figure
 from pipeline.report.material import Material
+from pipeline.report.refusals import lines
 
 
 def draw(material: Material) -> dict[str, Figure]:
@@ -12,6 +13,7 @@ def draw(material: Material) -> dict[str, Figure]:
         toxicity.by_judge(evaluation),
         toxicity.by_samples(evaluation),
         cost.pareto(evaluation),
+        *([refusals.by_label(evaluation)] if lines(evaluation) else []),
         training.curves(material),
         scores.distribution(evaluation, material.histogram),
         toxicity.by_category(evaluation),

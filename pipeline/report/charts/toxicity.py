@@ -1,15 +1,17 @@
 """How toxic every policy is: by judge, by how many samples are drawn, by category of prompts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import altair as alt
 
+from pipeline.evaluation.shape import LABELS
 from pipeline.report.charts.panel import Chart, Figure, Panel, Row, chart, color, compared, interval_chart, labels, row
 from pipeline.report.numbers import find, interval, label
 from pipeline.report.roles import judges_in_order, role
 
 REFERENCE = "reference"
+MOST_CATEGORIES = 20  # drawn; more would be a page of bars
 
 
 def by_judge(evaluation: Mapping[str, Any]) -> Figure:
@@ -65,21 +67,51 @@ def by_samples(evaluation: Mapping[str, Any]) -> Figure:
 
 
 def by_category(evaluation: Mapping[str, Any]) -> Figure:
-    """Return bars with intervals for every category of prompts, one bar a policy."""
+    """Return bars with intervals for every category of prompts, one bar a policy.
+
+    The labels of chat prompts, hostile and benign, have a panel of their own; of the others the largest are drawn.
+    """
     primary, policies = evaluation["meta"]["primary_judge"], list(evaluation["meta"]["policies"])
-    rows = [
-        {**row(name, interval(found, "toxicity_mean")), "category": _counted(category, found.get("prompts"))}
-        for name in policies
-        for category, found in sorted((find(evaluation, name, "categories") or {}).items())
-    ]
-    if not rows:
+    counts = _prompts(evaluation)
+    if not counts:
         return Figure("categories", "Not in this evaluation: the toxicity of categories is missing.", policies)
-    title = f"Toxicity by category of prompts, by {primary}"
-    words = f"Mean toxicity by {primary} in every category of prompts, one bar a policy, with intervals"
+    others = sorted(set(counts) - set(LABELS), key=lambda name: (-(counts[name] or 0), name))
+    panels = []
+    if labelled := [label for label in LABELS if label in counts]:
+        title = f"Toxicity on hostile and on benign prompts, by {primary}"
+        words = f"Mean toxicity by {primary} on hostile and on benign prompts, one bar a policy, with intervals"
+        panels.append(Panel("label", title, words, _bars(_category_rows(evaluation, labelled, counts), policies)))
+    if others:
+        title = f"Toxicity by category of prompts, by {primary}"
+        words = f"Mean toxicity by {primary} in every category of prompts, one bar a policy, with intervals"
+        rows = _category_rows(evaluation, sorted(others[:MOST_CATEGORIES]), counts)
+        panels.append(Panel("category", title, words, _bars(rows, policies)))
     caption = (
         "A prompt counts in each of its categories; in brackets, how many prompts. Small groups have wide intervals."
     )
-    return Figure("categories", caption, policies, [Panel("category", title, words, _bars(rows, policies))])
+    if small := len(others[MOST_CATEGORIES:]):
+        caption += (
+            f" The {MOST_CATEGORIES} largest are drawn; categories.csv among the plots also has the other {small}."
+        )
+    return Figure("categories", caption, policies, panels)
+
+
+def _prompts(evaluation: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return how many prompts each category has that some policy was judged on."""
+    return {
+        category: entry.get("prompts")
+        for policy in evaluation["meta"]["policies"]
+        for category, entry in (find(evaluation, policy, "categories") or {}).items()
+    }
+
+
+def _category_rows(evaluation: Mapping[str, Any], names: Sequence[str], counts: Mapping[str, int | None]) -> list[Row]:
+    return [
+        {**row(policy, interval(found, "toxicity_mean")), "category": _counted(category, counts[category])}
+        for policy in evaluation["meta"]["policies"]
+        for category in names
+        if (found := find(evaluation, policy, "categories", category)) is not None
+    ]
 
 
 def _at_k(name: str, by_k: Mapping[str, Any] | None) -> Iterator[Row]:

@@ -1,0 +1,1 @@
+"""Top: what an experiment needs, estimated before it starts: parameters, memory, hours. No output depends on it."""
