@@ -80,7 +80,9 @@ def lines(experiment: str, found: Plan, file: ExperimentFile) -> list[str]:
 
 
 def _spelled(count: float | None) -> str:
-    return "-" if count is None else f"{count:.2f}" if count < 1 else f"{count:.1f}"
+    if count is None:
+        return "-"
+    return "<0.01" if count < 0.01 else f"{count:.2f}" if count < 1 else f"{count:.1f}"
 
 
 def _notes(found: Plan, file: ExperimentFile) -> list[str]:
@@ -91,7 +93,7 @@ def _notes(found: Plan, file: ExperimentFile) -> list[str]:
         return told
     return [
         "Memory is an estimate of each stage's peak. Hours are a rough figure for two cores and one seed, in",
-        "proportion to what SmolLM2-135M took; - is not known: most need the prompts, which `format` makes.",
+        "proportion to what SmolLM2-135M took; - is not known: it needs the prompts or pairs that a stage makes.",
     ]
 
 
