@@ -5,7 +5,6 @@ refusals away, the chosen answer is the harmful one, and training on it as it is
 """
 
 import logging
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -27,7 +26,10 @@ Side = Literal["chosen", "rejected"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one answer: toxicity and refusal in [0, 1], None where a scorer could not tell."""
+    """What is known of one answer: toxicity and refusal in [0, 1], None where a scorer could not tell.
+
+    An answer that the judge of refusals does not flag counts as one that complies, also where it evades.
+    """
 
     toxicity: float | None
     refusal: float | None
@@ -81,8 +83,8 @@ def lint(pairs: Sequence[Pair], refusal: Scorer, section: PolarityLint, benign: 
 
     `benign` are the ids of prompts that deserve an answer. `chosen_worse` is a share of the pairs that could be
     decided, with its 95 % interval (Wilson 1927); `verdict` is `contradicts` where all of the interval is above
-    `section.max_chosen_worse`, `agrees` where none of it is, else, and where nothing could be decided, `unclear`.
-    `by_toxicity` and `by_refusal` are what either sign alone would say.
+    `section.max_chosen_worse`, `agrees` where none of it is, else, and where less than `section.min_decided` of the
+    pairs could be decided, `unclear`. `by_toxicity` and `by_refusal` are what either sign alone would say.
     """
     chosen = _answers([pair.chosen for pair in pairs], [pair.chosen_toxicity for pair in pairs], refusal)
     rejected = _answers([pair.rejected for pair in pairs], [pair.rejected_toxicity for pair in pairs], refusal)
@@ -100,7 +102,7 @@ def lint(pairs: Sequence[Pair], refusal: Scorer, section: PolarityLint, benign: 
         "by_refusal": _shares(by_refusal),
         "chosen": _means(chosen),
         "rejected": _means(rejected),
-        "verdict": _verdict(overall["chosen_worse"], section.max_chosen_worse),
+        "verdict": _verdict(overall, len(pairs), section),
     }
 
 
@@ -170,8 +172,9 @@ def _means(answers: Sequence[Answer]) -> dict[str, float | None]:
     }
 
 
-def _verdict(share: dict[str, float | None], most: float) -> str:
-    low, high = (math.nan if value is None else value for value in (share["low"], share["high"]))
-    if low > most:
+def _verdict(overall: dict[str, Any], pairs: int, section: PolarityLint) -> str:
+    if overall["decided"] < max(1, section.min_decided * pairs):
+        return "unclear"
+    if overall["chosen_worse"]["low"] > section.max_chosen_worse:
         return "contradicts"
-    return "agrees" if high <= most else "unclear"
+    return "agrees" if overall["chosen_worse"]["high"] <= section.max_chosen_worse else "unclear"

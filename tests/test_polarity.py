@@ -48,8 +48,8 @@ class Phrases:
         return [False] * len(texts)
 
 
-def section(most=0.5, margin=MARGIN):
-    return PolarityLint(margin=margin, max_chosen_worse=most)
+def section(most=0.5, margin=MARGIN, least=0.0):
+    return PolarityLint(margin=margin, min_decided=least, max_chosen_worse=most)
 
 
 def pairs(*sides):
@@ -131,6 +131,13 @@ def test_the_verdict_needs_the_whole_interval_on_one_side_of_the_threshold(sides
     assert shares["verdict"] == verdict
     if not shares["decided"]:
         assert set(shares["chosen_worse"].values()) == {None}, "missing, and not zero"
+
+
+def test_a_few_pairs_of_many_decide_nothing():
+    telling, mute = (("fine", 0.0), ("darn", 0.9)), (("fine", 0.1), ("also fine", 0.1))
+    sides = [telling] * 4 + [mute] * 96
+    assert lint(pairs(*sides), Phrases(), section(least=0.04), ())["verdict"] == "agrees"
+    assert lint(pairs(*sides), Phrases(), section(least=0.05), ())["verdict"] == "unclear"
 
 
 def test_refusals_of_benign_prompts_are_no_evidence():

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 
-from pipeline.config.sections import ChatData, DatasetPreferences, ExperimentFile, PromptList
+from pipeline.config.sections import LABELS, ChatData, DatasetPreferences, ExperimentFile, PromptList
+from pipeline.config.shown import shortened, shown
+
+RATES = {f"refusal_rate_{label}": label for label in LABELS}  # guards
 
 
 def chat_contradictions(file: ExperimentFile) -> Iterator[str]:
@@ -11,6 +14,8 @@ def chat_contradictions(file: ExperimentFile) -> Iterator[str]:
         yield from _preferences(file)
     if isinstance(file.data, ChatData):
         yield from _lists(file.data)
+        yield from _files(file, file.data)
+    yield from _rates(file)
 
 
 def _preferences(file: ExperimentFile) -> Iterator[str]:
@@ -29,19 +34,47 @@ def _preferences(file: ExperimentFile) -> Iterator[str]:
 
 def _lists(data: ChatData) -> Iterator[str]:
     for name, listed in data.lists.items():
+        key = f"data.lists.{name}"
+        if name in LABELS:
+            yield f"{key}: expected another name, since every message has its list's name beside its label; rename it"
         if listed.eval_fraction + listed.dev_fraction + listed.train_fraction > 1 + 1e-9:
             expected = "expected at most 1 together with dev_fraction and train_fraction"
-            yield f"data.lists.{name}.eval_fraction: {expected}; lower one of them"
+            yield f"{key}.eval_fraction: {expected}; lower one of them"
         if (listed.field is None) != listed.file.endswith(".txt"):
-            yield f"data.lists.{name}.field: expected null for a .txt file and a name for any other; correct it"
+            yield f"{key}.field: expected null for a .txt file and a name for any other; correct it"
         if listed.field is None and listed.category is not None:
-            yield f"data.lists.{name}.category: expected null, since a .txt file has no fields; write null"
+            yield f"{key}.category: expected null, since a .txt file has no fields; write null"
     missing = [split for split, share in _shares(data).items() if not share]
     if missing:
         yield (
             f"data.lists: expected prompts for train, dev and eval, got none for {' and '.join(missing)}; correct "
-            "eval_fraction and dev_fraction, or add a list"
+            "their fractions, or add a list"
         )
+
+
+def _files(file: ExperimentFile, data: ChatData) -> Iterator[str]:
+    """Yield files that no source has: they are named by the source's name and what it brings."""
+    used = {f"data.lists.{name}.file": listed.file for name, listed in data.lists.items()}
+    if data.pairs is not None:
+        used["data.pairs.file"] = data.pairs.file
+    if file.refusal is not None and file.refusal.labelled is not None:
+        used["refusal.labelled.file"] = file.refusal.labelled.file
+    for key, path in used.items():
+        if path.partition("/")[0] not in data.sources:
+            sources = shortened(", ".join(sorted(data.sources)), 300)
+            yield f"{key}: expected a file of one of data.sources ({sources}), got {shown(path)}; correct it"
+
+
+def _rates(file: ExperimentFile) -> Iterator[str]:
+    """Yield guards of refusal rates on prompts that there are none of."""
+    lists = file.data.lists.values() if isinstance(file.data, ChatData) else []
+    evaluated = {listed.label for listed in lists if listed.eval_fraction > 0}
+    for name, label in RATES.items():
+        if name in file.evaluate.guards and label not in evaluated:
+            yield (
+                f"evaluate.guards.{name}: expected prompts of the label {label} in data.lists that are evaluated, got "
+                "none; remove the guard or add a list"
+            )
 
 
 def _shares(data: ChatData) -> dict[str, float]:

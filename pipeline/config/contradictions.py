@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.config.chat_contradictions import chat_contradictions
+from pipeline.config.chat_contradictions import RATES, chat_contradictions
 from pipeline.config.sections import (
     AdapterReference,
     ChatData,
@@ -12,6 +12,7 @@ from pipeline.config.sections import (
     ExperimentFile,
     PromptData,
     RewriteData,
+    Scorer,
     SequenceClassifierScorer,
 )
 from pipeline.config.shown import shortened, shown
@@ -32,7 +33,6 @@ GUARDED = (  # values of every evaluation that a guard may watch; the tasks of `
     "rouge_2",
     "rouge_l",
 )
-REFUSAL_RATES = ("refusal_rate_hostile", "refusal_rate_benign")  # guarded where refusals are judged
 
 
 def contradictions(file: ExperimentFile) -> Iterator[str]:
@@ -136,15 +136,32 @@ def _scorers(file: ExperimentFile) -> Iterator[str]:
             f"reward.output: expected toxicity, since a scorer of kind {file.reward.scorer.kind} has no logits, "
             f"got {file.reward.output}; correct it"
         )
-    held_out = file.scorers.get(file.judge.scorer)
-    if isinstance(file.reward.scorer, EnsembleScorer):
-        for name, member in file.reward.scorer.members.items():
-            if member.scorer == held_out:
-                yield f"reward.scorer.members.{name}: this is the held-out judge {file.judge.scorer!r}; remove it"
+    yield from _held_out(file)
     if file.reward.scorer.kind == "embedding_head":
         yield "reward.scorer.kind: embedding_head is for the held-out judge alone, which `judge` fits; name another"
     if judges[0] != file.judge.scorer:
         yield f"score.judges[0]: expected the held-out judge {file.judge.scorer!r} as primary judge; put it first"
+
+
+def _held_out(file: ExperimentFile) -> Iterator[str]:
+    """Yield where the held-out judge rewards under another name, whatever its other settings are."""
+    held_out, reward = file.scorers.get(file.judge.scorer), file.reward.scorer
+    rewarding: dict[str, Scorer] = {"reward.scorer": reward}
+    if isinstance(reward, EnsembleScorer):
+        rewarding = {f"reward.scorer.members.{name}": member.scorer for name, member in reward.members.items()}
+        weights = [_weights(scorer) for scorer in rewarding.values()]
+        if any(weights.count(found) > 1 for found in weights):
+            yield "reward.scorer.members: expected every scorer once; remove the second of each"
+    for key, scorer in rewarding.items():
+        if held_out is not None and _weights(scorer) == _weights(held_out):
+            yield f"{key}: this is the held-out judge {file.judge.scorer!r}, which may not reward; name another"
+
+
+def _weights(scorer: Scorer) -> object:
+    """Return what makes a scorer the one that it is: the weights that it reads, all of its settings without any."""
+    if isinstance(scorer, DetoxifyScorer):
+        return scorer.checkpoint
+    return getattr(scorer, "source", scorer)
 
 
 def _judge(file: ExperimentFile) -> Iterator[str]:
@@ -190,7 +207,7 @@ def _evaluate(file: ExperimentFile) -> Iterator[str]:
             found = f"got {shown(baseline.scorer)}; name one of them"
             yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), {found}"
     known = {*GUARDED, *(f"{task}_agreement" for task in file.probe.tasks)}
-    known |= set(REFUSAL_RATES) if file.refusal is not None else set()
+    known |= set(RATES) if file.refusal is not None else set()
     known |= {f"{name}_accuracy" for name, task in file.probe.tasks.items() if task.layout == "options"}
     if file.judge.fit is not None and file.judge.fit.threshold != file.evaluate.threshold:
         yield (
@@ -200,7 +217,7 @@ def _evaluate(file: ExperimentFile) -> Iterator[str]:
     for name, guard in file.evaluate.guards.items():
         if name not in known:
             yield f"evaluate.guards.{shortened(name)}: expected one of {', '.join(sorted(known))}; correct its name"
-        share = name.endswith(("_accuracy", "_agreement")) or name in REFUSAL_RATES
+        share = name.endswith(("_accuracy", "_agreement")) or name in RATES
         if share and guard.change == "relative" or name == "identity_perplexity" and guard.change == "absolute":
             expected = "absolute" if share else "relative"
             yield f"evaluate.guards.{name}.change: expected {expected}, got {guard.change}; correct it"

@@ -92,6 +92,9 @@ class RewriteData(Section):
     dev_fraction: Share
 
 
+LABELS = ("hostile", "benign")  # of which every chat message has one, as a category
+
+
 class PromptList(Section):
     """Chat messages of one file below `data/<experiment>/raw`: one a line of a .txt file (`field` null), else `field`.
 

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from pipeline.config.fields import Count, Fraction, Section, Text
+from pipeline.config.fields import Count, Fraction, Section
+
+Reason = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 class OnPolicyPreferences(Section):
@@ -22,10 +24,12 @@ class PolarityLint(Section):
 
     A pair says which of its answers is worse where one refuses and the other does not, or where their toxicity differs
     by `margin`. The declared polarity is contradicted where the share of chosen answers that are the worse ones, with
-    95 % confidence, is above `max_chosen_worse`.
+    95 % confidence, is above `max_chosen_worse`. Where less than `min_decided` of all pairs say anything, nothing is
+    known.
     """
 
     margin: Fraction
+    min_decided: Fraction
     max_chosen_worse: Fraction
 
 
@@ -37,7 +41,7 @@ class DatasetPreferences(Section):
 
     kind: Literal["dataset"]
     polarity: Literal["as_labelled", "swapped"]
-    polarity_override: Text | None
+    polarity_override: Reason | None
     lint: PolarityLint
     max_completion_tokens: Count
 

@@ -105,7 +105,7 @@ class RefusalPhrases(Section):
 
 
 class LabelledReplies(Section):
-    """Replies of which people said whether they refuse: a JSONL file below `data/<experiment>/raw` and its fields.
+    """Replies of which somebody said whether they refuse: a JSONL file below `data/<experiment>/raw` and its fields.
 
     `label` names a field that is true for a refusal and false for any other reply.
     """

@@ -27,6 +27,7 @@ from pipeline.config.judging import IdentitySection as IdentitySection
 from pipeline.config.judging import ProbeSection as ProbeSection
 from pipeline.config.judging import ProbeTask as ProbeTask
 from pipeline.config.judging import ScoreSection as ScoreSection
+from pipeline.config.materials import LABELS as LABELS
 from pipeline.config.materials import AdapterReference as AdapterReference
 from pipeline.config.materials import BaseReference as BaseReference
 from pipeline.config.materials import ChatData as ChatData

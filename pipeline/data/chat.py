@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import records
-from pipeline.config.sections import ChatData, PairFile, PromptList
+from pipeline.config.sections import LABELS, ChatData, PairFile, PromptList
 from pipeline.config.shown import shown
 from pipeline.data.schema import LeftOut, PromptRow, damage, point_of, prompt_row, split_of
 from pipeline.errors import UserError
 
-LABELS = ("hostile", "benign")  # categories that every message of a list has one of
 Given = tuple[PromptRow, str | None]
 
 
@@ -33,6 +32,8 @@ def _message(place: str, values: Mapping[str, Any], name: str, listed: PromptLis
     categories = [listed.label, name]
     if listed.category is not None:
         categories.append(_text(place, values, listed.category))
+        if categories[-1] in LABELS:
+            raise UserError(f"{place}: {listed.category}: {categories[-1]!r} is a list's label; use another word")
     row = prompt_row(prompt, categories=categories)
     split = split_of(row.id, listed.eval_fraction, listed.dev_fraction)
     # The train split grows next to the eval split, so that a larger one only adds messages.
@@ -62,8 +63,11 @@ def _messages(path: Path, listed: PromptList) -> Iterator[tuple[str, Mapping[str
         return
     # Lines end at "\n" alone: a message may hold other characters that Python would also end a line at.
     with records.opened(path, newline="\n") as file:
+        number = 0
         for number, line in enumerate(records.lines(file, path), start=1):
             yield f"{path}:{number}", {"message": line.rstrip("\r\n")}
+    if not number:
+        raise UserError(f"{path}: expected one message a line, found none; {records.REMAKE}")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -106,8 +106,10 @@ def _united(same: Sequence[PromptRow]) -> PromptRow:
     return replace(same[0], categories=categories, demonstrations=demonstrations)
 
 
-def _spelled(row: PromptRow) -> tuple[str, list[str], list[tuple[bool, str]]]:
-    return row.prompt, row.demonstrations, [(text is None, text or "") for text in (row.chosen, row.rejected)]
+def _spelled(row: PromptRow) -> tuple[bool, str, list[str], list[tuple[bool, str]]]:
+    answers = [(text is None, text or "") for text in (row.chosen, row.rejected)]
+    # A row with a pair of answers goes before one without, whose spelling of the prompt would else lose them.
+    return any(absent for absent, _ in answers), row.prompt, row.demonstrations, answers
 
 
 def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow], data: DataSection) -> list[PromptRow]:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.config.sections import LABELS as LABELS
 from pipeline.config.shown import shown
 from pipeline.errors import UserError
 from pipeline.evaluation.invalid import first_problem
 
 SCHEMA_VERSION = 1
 REFERENCE = "reference"
-LABELS = ("hostile", "benign")  # categories of which every chat prompt has one
 ALL = "all"  # what rates over prompts of both labels stand under
 REFUSAL_RATE = "refusal_rate_"  # guards of refusals are named so, and by a label
 BASE = "base"  # what perplexity is measured under, unless a fluency model was asked

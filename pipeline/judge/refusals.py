@@ -1,4 +1,4 @@
-"""The card of the judge of refusals: how often it agrees with people who labelled replies."""
+"""The card of the judge of refusals: how often it agrees with whoever labelled replies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,12 +1,17 @@
 """The estimate of a stage that is about to load the policy, and the refusal of what memory cannot hold."""
 
 import os
+from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.config.sections import ExperimentFile
 from pipeline.errors import UserError
 from pipeline.plan import room
 from pipeline.plan.memory import STAGES, Peak, peak
+from pipeline.plan.speed import hours
+
+if TYPE_CHECKING:
+    from pipeline.plan.shape import Shape
 
 VARIABLE, IGNORED = "PLAN", "ignore"
 GB = 10**9
@@ -31,13 +36,15 @@ def check(stage: str, experiment: str, file: ExperimentFile, policy: str) -> Non
     if stage not in STAGES or not (paths.base_model(experiment) / "config.json").is_file():
         return
     try:
-        needed = _needed(stage, experiment, file, policy)
+        shape = _shape(experiment, file)
+        needed = _needed(shape, stage, experiment, file, policy)
+        taken = "" if needed.device else _hours(hours(stage, experiment, file, shape.parameters), shape)
         rooms = {"host": room.host(), "device": room.device() if needed.device else None}
     except Exception as error:  # whatever is wrong here, loading finds it or it does not matter
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         print(f"{stage}: its memory could not be estimated ({reason}); it starts nevertheless", flush=True)
         return
-    print(f"{stage}: {_told(needed, rooms['host'])}", flush=True)
+    print(f"{stage}: {_told(needed, rooms['host'])}{taken}", flush=True)
     for bytes_, bound in zip(needed, rooms.values(), strict=True):
         if bound is not None and bytes_ > bound.bytes:
             if not ignored:
@@ -57,15 +64,29 @@ def _ignored() -> bool:
     return value == IGNORED
 
 
-def _needed(stage: str, experiment: str, file: ExperimentFile, policy: str) -> Peak:
+def _shape(experiment: str, file: ExperimentFile) -> "Shape":
     from transformers import AutoConfig
 
-    from pipeline.models import device
     from pipeline.plan.shape import shape_of
 
     folder = paths.base_model(experiment)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return peak(stage, experiment, file, shape_of(config, file.model), device().type == "cuda", policy)
+    return shape_of(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), file.model)
+
+
+def _needed(shape: "Shape", stage: str, experiment: str, file: ExperimentFile, policy: str) -> Peak:
+    from pipeline.models import device
+
+    return peak(stage, experiment, file, shape, device().type == "cuda", policy)
+
+
+def _hours(count: float | None, shape: "Shape") -> str:
+    told = f"; {shape.parameters:,} parameters"
+    if count is None:
+        return told
+    minutes = round(60 * count)
+    if minutes < 2:
+        return f"{told}, a minute or two"
+    return f"{told}, roughly {count:.1f} hours" if minutes >= 120 else f"{told}, roughly {minutes} minutes"
 
 
 def _told(needed: Peak, left: room.Room | None) -> str:

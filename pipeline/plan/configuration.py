@@ -57,6 +57,7 @@ def _fetched(source: Source, folder: Path) -> Any:
             raise UserError(
                 f"model.source.sha256: expected {CONFIG} among the files; add it (`make pin` finds its hash)"
             )
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells every retry; what failed is told once
         hub.fetch(Source(uri=source.uri, sha256={CONFIG: pins[CONFIG]}), folder)
         return _read(folder)
     if source.uri.startswith("file:"):

@@ -41,11 +41,16 @@ def _tokens(stage: str, experiment: str, file: ExperimentFile) -> tuple[float, f
         analyzed = 2 * prompts.count * complete.analyzed_samples * (prompts.mean + complete.max_new_tokens)
         return analyzed, 0, drawn * complete.max_new_tokens
     preferences = file.preferences
-    if not isinstance(preferences, OnPolicyPreferences) or stage not in ("preferences", "train_sft", "train_dpo"):
+    if stage not in ("preferences", "train_sft", "train_dpo"):
         return None
-    new = preferences.max_new_tokens
-    if stage == "preferences":
-        return prompts.count * prompts.mean, 0, prompts.count * preferences.samples_per_prompt * new
+    if isinstance(preferences, OnPolicyPreferences):
+        new = float(preferences.max_new_tokens)
+        if stage == "preferences":
+            return prompts.count * prompts.mean, 0, prompts.count * preferences.samples_per_prompt * new
+    else:
+        new = preferences.max_completion_tokens / 2  # nobody has read the answers yet
+        if stage == "preferences":
+            return None  # its time is the scorer's
     # As many pairs as prompts, which is the most there can be; DPO reads a prompt once for both completions.
     if stage == "train_sft":
         return 0, prompts.count * file.sft.epochs * (prompts.mean + new), 0

@@ -99,7 +99,7 @@ def _tested(card: Mapping[str, Any]) -> Iterator[Figure]:
 
 
 def _labelled(card: Mapping[str, Any]) -> Iterator[Figure]:
-    """Yield what is known of the judge of refusals from replies that people labelled."""
+    """Yield what is known of the judge of refusals from labelled replies."""
     if not find(card, "labelled"):
         yield Figure("Labelled replies", "", "not tested")
         return

@@ -126,3 +126,24 @@ def test_an_empty_line_of_a_list_is_named_by_its_number(raw: Path) -> None:
     write(raw / "a" / "lines.txt", "You are silly\n\nSo are you\n")
     with pytest.raises(UserError, match=r"lines.txt:2: message: expected text, got only whitespace"):
         read_raw(section({"rude": listed("a/lines.txt")}), raw)
+
+
+def test_an_empty_list_is_refused(raw: Path) -> None:
+    write(raw / "a" / "lines.txt", "")
+    with pytest.raises(UserError, match="lines.txt: expected one message a line, found none"):
+        read_raw(section({"rude": listed("a/lines.txt")}), raw)
+
+
+def test_a_category_that_is_a_label_is_refused(raw: Path) -> None:
+    write(raw / "b" / "rows.jsonl", json.dumps({"text": "You are silly", "kind": "benign"}) + "\n")
+    with pytest.raises(UserError, match=r"rows.jsonl:1: kind: 'benign' is a list's label"):
+        read_raw(section({"rude": listed("b/rows.jsonl", field="text", category="kind")}), raw)
+
+
+def test_a_pair_is_not_lost_to_another_spelling_of_its_prompt(raw: Path) -> None:
+    data = section({"rude": listed("a/lines.txt", eval_fraction=0.3, dev_fraction=0.3)}, PAIRS)
+    trained = min(of_split(read_raw(section({"rude": data.lists["rude"].model_dump()}), raw), "train"))
+    for spelling in (trained.lower(), trained.upper()):
+        write_pairs(raw / "dpo" / "pairs.parquet", prompt=[spelling], chosen=["Oh."], rejected=["No."])
+        rows = split(read_raw(data, raw).rows, data).rows["train"]
+        assert [(row.chosen, row.rejected) for row in rows if row.chosen] == [("Oh.", "No.")]

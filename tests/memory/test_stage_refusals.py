@@ -53,7 +53,8 @@ def huge() -> None:
 def test_a_stage_says_what_it_needs_and_starts() -> None:
     code, stdout, stderr = run()
     assert code == 0, stderr
-    assert re.search(r"^train_ppo: needs about \d+\.\d GB of memory at its peak; .* GB\nloaded$", stdout, re.MULTILINE)
+    told = r"^train_ppo: needs about \d+\.\d GB of memory at its peak; .* GB; [\d,]+ parameters, .* minute.*\nloaded$"
+    assert re.search(told, stdout, re.MULTILINE)
 
 
 def test_what_memory_cannot_hold_is_refused_before_anything_is_loaded() -> None:

@@ -27,7 +27,7 @@ PREFERENCES = {
     "kind": "dataset",
     "polarity": "as_labelled",
     "polarity_override": None,
-    "lint": {"margin": 0.3, "max_chosen_worse": 0.5},
+    "lint": {"margin": 0.3, "min_decided": 0.05, "max_chosen_worse": 0.5},
     "max_completion_tokens": 100,
 }
 
