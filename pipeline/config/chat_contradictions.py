@@ -15,7 +15,7 @@ def chat_contradictions(file: ExperimentFile) -> Iterator[str]:
     if isinstance(file.data, ChatData):
         yield from _lists(file.data)
         yield from _files(file, file.data)
-    yield from _rates(file)
+        yield from _rates(file, file.data)
 
 
 def _preferences(file: ExperimentFile) -> Iterator[str]:
@@ -65,10 +65,9 @@ def _files(file: ExperimentFile, data: ChatData) -> Iterator[str]:
             yield f"{key}: expected a file of one of data.sources ({sources}), got {shown(path)}; correct it"
 
 
-def _rates(file: ExperimentFile) -> Iterator[str]:
+def _rates(file: ExperimentFile, data: ChatData) -> Iterator[str]:
     """Yield guards of refusal rates on prompts that there are none of."""
-    lists = file.data.lists.values() if isinstance(file.data, ChatData) else []
-    evaluated = {listed.label for listed in lists if listed.eval_fraction > 0}
+    evaluated = {listed.label for listed in data.lists.values() if listed.eval_fraction > 0}
     for name, label in RATES.items():
         if name in file.evaluate.guards and label not in evaluated:
             yield (
