@@ -30,6 +30,7 @@ AFTER_SECTION = {
     "fluency": EVERYTHING,  # its model is downloaded; the real download then writes all else as before
     "identity": [*SCORED, *(f"probe:{policy}" for policy in POLICIES)],
     "judge": SCORED,
+    "refusal": [*SCORED, "preferences", "train_sft", "train_dpo", *of("sft", "dpo")],  # the real pairs on policy stay
     "lora": [*TRAININGS, *of("sft", "ppo", "dpo")],
     "reference": FROM_REFERENCE,
     "reward": EVERYTHING,  # its scorer is downloaded and has a judge's card
@@ -47,6 +48,7 @@ AFTER_CODE = {
     "pipeline/sft": FROM_REFERENCE,  # it trains references too
     "pipeline/ppo": AFTER_SECTION["ppo"],
     "pipeline/dpo": AFTER_SECTION["dpo"],
+    "pipeline/plan": [],
     "pipeline/judge/fit.py": AFTER_SECTION["judge"],
     "pipeline/evaluation/assemble.py": AFTER_SECTION["evaluate"],
     "pipeline/evaluation/probing.py": AFTER_SECTION["probe"],
