@@ -52,12 +52,14 @@ def _built(build: T5Build) -> Any:
 
 def _fetched(source: Source, folder: Path) -> Any:
     if source.uri.startswith("hub:"):
+        from huggingface_hub.utils.logging import set_verbosity_error
+
         pins = source.sha256 if isinstance(source.sha256, dict) else {}
         if CONFIG not in pins:
             raise UserError(
                 f"model.source.sha256: expected {CONFIG} among the files; add it (`make pin` finds its hash)"
             )
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells every retry; what failed is told once
+        set_verbosity_error()  # the client tells every retry; what failed is told once
         hub.fetch(Source(uri=source.uri, sha256={CONFIG: pins[CONFIG]}), folder)
         return _read(folder)
     if source.uri.startswith("file:"):
