@@ -16,16 +16,8 @@ from pipeline.fingerprint import adapter_fingerprint
 from pipeline.verify.finding import DIFFERENT, MISSING, Difference, Finding, differences, in_words
 
 ADAPTERS, METRICS = "adapters", "metrics"
-SECTIONS = (
-    "identity",
-    "fluency",
-    "refusal",
-    "complete",
-    "reward",
-    "probe",
-    "score",
-    "evaluate",
-)  # of the stage `evaluate`
+# Of the stage `evaluate`.
+SECTIONS = ("identity", "fluency", "refusal", "complete", "reward", "probe", "score", "evaluate")
 REFERENCE = "reference"
 
 
