@@ -59,67 +59,67 @@ $(STAMP):
 	@touch $@
 
 repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its comparison table
-	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.roster add $(EXPERIMENT)
 	@$(FORGET_HALF_RUNS)
 	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
 	@$(MAKE) --no-print-directory $(REPORT)
-	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.table $(EXPERIMENT)
 
 # `dvc repro` runs one stage at a time. `repro -s` checks nothing upstream: that comes first, and a full repro last.
 train: train-sft train-ppo train-dpo ## the same with the three trainings at once: make train -j3
 	@$(FORGET_HALF_RUNS)
 	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
 	@$(MAKE) --no-print-directory $(REPORT)
-	@$(BIN)/python -m pipeline.evaluation.table $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.table $(EXPERIMENT)
 
 train-upstream: $(STAMP)
-	@$(BIN)/python -m pipeline.roster add $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.roster add $(EXPERIMENT)
 	@$(FORGET_HALF_RUNS)
-	entries=$$($(BIN)/python -m pipeline.roster entries preferences $(EXPERIMENT)); $(BIN)/dvc repro $$entries
+	entries=$$($(BIN)/python -m pipeline.apps.roster entries preferences $(EXPERIMENT)); $(BIN)/dvc repro $$entries
 
 # Passive: threads of three trainings on few cores would otherwise burn them waiting for each other.
 train-sft train-ppo train-dpo: train-%: train-upstream
-	entries=$$($(BIN)/python -m pipeline.roster entries train_$* $(EXPERIMENT)); \
+	entries=$$($(BIN)/python -m pipeline.apps.roster entries train_$* $(EXPERIMENT)); \
 	  OMP_WAIT_POLICY=passive $(BIN)/dvc --wait-for-lock repro -s $$entries
 
 report: $(STAMP) ## write reports/EXPERIMENT/index.html and its figures anew from what is on disk
-	$(BIN)/python -m pipeline.report $(EXPERIMENT)
+	$(BIN)/python -m pipeline.apps.report $(EXPERIMENT)
 
 # The evaluate stage writes it too; where its result came from DVC's cache, nothing has.
 $(REPORT): metrics/$(EXPERIMENT)/evaluation.json | $(STAMP)
-	$(BIN)/python -m pipeline.report $(EXPERIMENT)
+	$(BIN)/python -m pipeline.apps.report $(EXPERIMENT)
 
 plots: $(STAMP) ## draw DVC's plots as one page that works offline: make plots [PLOTS="diff HEAD~1"]
-	$(BIN)/python -m pipeline.report.dvc_plots $(PLOTS)
+	$(BIN)/python -m pipeline.apps.report.dvc_plots $(PLOTS)
 
 diff: $(STAMP) ## what changed between two commits, and what of it beyond noise: make diff A=HEAD~1 [B=...] [FORMAT=--markdown]
 	@[ -n "$(A)" ] || { echo "diff: expected A=<commit>, as in make diff A=HEAD~1" >&2; exit 2; }
-	@$(BIN)/python -m pipeline.diff $(A) $(B) $(FORMAT)
+	@$(BIN)/python -m pipeline.apps.diff $(A) $(B) $(FORMAT)
 
 export: $(STAMP) ## write a policy as one merged Hugging Face folder: make export METHOD=sft [SEED=0]
 	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=sft, ppo, dpo or reference" >&2; exit 2; }
-	$(BIN)/python -m pipeline.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
+	$(BIN)/python -m pipeline.apps.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
 
 plan: $(STAMP) ## estimate parameters, memory and hours of EXPERIMENT, without downloading weights
-	@$(BIN)/python -m pipeline.plan $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.plan $(EXPERIMENT)
 
 pin: $(STAMP) ## print the commits and hashes that EXPERIMENT leaves to fill, as the hub gives them now
-	@$(BIN)/python -m pipeline.sources.pin $(EXPERIMENT)
+	@$(BIN)/python -m pipeline.apps.pin $(EXPERIMENT)
 
 ui: $(STAMP) ## compare runs in MLflow on http://127.0.0.1:PORT (5000)
 	@case "$${MLFLOW_TRACKING_URI:-}" in http*) echo "MLFLOW_TRACKING_URI names a server: open it in a browser"; exit;; esac; \
 	export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false; \
-	$(BIN)/python -m pipeline.track; \
+	$(BIN)/python -m pipeline.apps.track; \
 	echo "runs: http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"; \
 	exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
 	  --default-artifact-root "file://$(CURDIR)/mlartifacts" --no-serve-artifacts
 
 verify: $(STAMP) ## hash every input and output against dvc.lock, compare packages, recompute the metrics
-	@$(BIN)/python -m pipeline.verify
+	@$(BIN)/python -m pipeline.apps.verify
 
 track: $(STAMP) ## rebuild missing MLflow runs from what is on disk
-	$(BIN)/python -m pipeline.track
+	$(BIN)/python -m pipeline.apps.track
 
 test: $(STAMP) ## run the tests, without network
 	$(BIN)/python -m pytest -m "not slow"
@@ -140,7 +140,7 @@ format: $(STAMP) ## let ruff put the code into shape
 	$(BIN)/ruff format .
 
 clean: $(STAMP) ## remove outputs that no roster names (DVC's cache keeps them)
-	@$(BIN)/python -m pipeline.clean
+	@$(BIN)/python -m pipeline.apps.clean
 
 bench-ppo: $(STAMP) $(TRL_STAMP) ## measure our PPO against TRL 1.9.2's, in an environment of its own (20 minutes)
 	$(BIN)/python -m benchmarks.ppo
@@ -166,5 +166,5 @@ lock: ## make requirements.txt and env.json anew from requirements.in
 	{ echo "# Complete lock of requirements.in for Python 3.11; made by \`make lock\`, not by hand."; \
 	  .venv-lock/bin/python -m pip freeze --all --local --exclude pip | sed 's/+cpu$$//'; } > requirements.txt.tmp
 	mv requirements.txt.tmp requirements.txt
-	.venv-lock/bin/python -m pipeline.environment
+	.venv-lock/bin/python -m pipeline.apps.environment
 	rm -rf .venv-lock

@@ -4,8 +4,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from pipeline import process
-from pipeline.errors import UserError
+from pipeline.io import process
+from pipeline.io.errors import UserError
 
 
 def run(name: str, main: Callable[[], None]) -> None:

@@ -23,8 +23,8 @@ from scipy import stats
 
 from benchmarks import command, results
 from benchmarks.ppo_job import PROMPT_TOKENS, Job, check_inputs, prompt_batches, section
-from pipeline import records
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError
 
 PEER_PYTHON = Path(".venv-trl") / "bin" / "python"
 SYSTEMS = ("ours", "trl")

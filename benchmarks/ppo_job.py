@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths, records
-from pipeline.config import load
-from pipeline.errors import UserError
+from pipeline.config.loader import load
+from pipeline.io import paths, records
+from pipeline.io.errors import UserError
 
 EXPERIMENT = "smollm2-rtp"
 REFERENCE_SEED = 0  # whose base and manifest are read; the seed of a run is its repetition
@@ -85,13 +85,13 @@ def prompt_batches(seeds: Sequence[int], steps: int) -> list[list[list[tuple[str
     """
     from itertools import islice
 
-    from pipeline import models
     from pipeline.data.schema import read_prompts
+    from pipeline.methods.ppo.train import endless_batches
+    from pipeline.policy import loading
     from pipeline.policy.prompts import tokenize_prompts
-    from pipeline.ppo.train import endless_batches
 
     file = paths.formatted(EXPERIMENT, "train")
-    tokenizer = models.load_tokenizer(EXPERIMENT)
+    tokenizer = loading.load_tokenizer(EXPERIMENT)
     prompts = tokenize_prompts(read_prompts(file), tokenizer, load(EXPERIMENT, SECTIONS).model, file)
     long = [prompt for prompt in prompts if len(prompt.token_ids) >= PROMPT_TOKENS]
     return [
@@ -107,7 +107,7 @@ class RewardScorer:
     """The default experiment's reward scorer, the same function on both sides; it keeps the scores that it gave."""
 
     def __init__(self) -> None:
-        from pipeline.scorers import load_reward_scorer
+        from pipeline.scorers.loading import load_reward_scorer
 
         settings = load(EXPERIMENT, SECTIONS)
         self._scorer = load_reward_scorer(settings.reward, EXPERIMENT)
@@ -116,7 +116,7 @@ class RewardScorer:
 
     def reward(self) -> Any:
         """Return what our trainer asks for scores."""
-        from pipeline.scorers import Reward
+        from pipeline.scorers.reward import Reward
 
         return Reward(self._reward, self._scorer, lambda texts: list(self._known(texts)))
 

@@ -20,7 +20,7 @@ def main() -> None:
 
 def train(job: Job) -> list[dict[str, Any]]:
     """Take one PPO step a batch and return what each one took and gave."""
-    from pipeline.policy import Prompt
+    from pipeline.policy.types import Prompt
 
     scorer = RewardScorer()
     trainer = _trainer(job, scorer)
@@ -46,17 +46,16 @@ def train(job: Job) -> list[dict[str, Any]]:
 def _trainer(job: Job, scorer: RewardScorer) -> Any:
     import torch
 
-    from pipeline import models
-    from pipeline.config import load
-    from pipeline.policy import make_policy
-    from pipeline.ppo.trainer import PPOTrainer
+    from pipeline.config.loader import load
+    from pipeline.methods.ppo.trainer import PPOTrainer
+    from pipeline.policy import loading, make_policy
 
     torch.set_num_threads(job.threads)
     settings = load(EXPERIMENT, SECTIONS)
     ppo = type(settings.ppo).model_validate(job.ppo)
     section = settings.model.model_copy(update={"dtype": "float32"})
-    model = models.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
-    policy = make_policy(section.architecture, model, models.load_tokenizer(EXPERIMENT))
+    model = loading.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
+    policy = make_policy(section.architecture, model, loading.load_tokenizer(EXPERIMENT))
     return PPOTrainer(policy, scorer.reward(), ppo, job.seed, len(job.batches[0]))
 
 

@@ -23,8 +23,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from benchmarks import command, results
 from benchmarks.ppo_job import EXPERIMENT, PROMPT_TOKENS, ROLLOUT, SECTIONS, Job, RewardScorer, read_job, write_report
 from benchmarks.text_reward import TextReward
-from pipeline import paths, process
-from pipeline.config import load
+from pipeline.config.loader import load
+from pipeline.io import paths, process
 
 PACKAGES = ("trl", "torch", "transformers", "peft", "accelerate", "numpy", "scikit-learn", "alt-profanity-check")
 
@@ -135,7 +135,7 @@ def train(job: Job, scratch: Path) -> list[dict[str, Any]]:
     clock.patch(ppo_trainer)
     watch = Watch(clock, reward_model, scorer, len(job.batches))
     policy, value_model = _models(folder)
-    set_seed(0)  # of the LoRA's A, as in pipeline.models
+    set_seed(0)  # of the LoRA's A, as in pipeline.policy.loading
     trainer = PPOTrainer(
         args=_arguments(job, scratch),
         processing_class=tokenizer,

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline import records
+from pipeline.io import records
 
 FOLDER = Path("benchmarks") / "results"
 

@@ -8,13 +8,14 @@ import torch
 
 from benchmarks.distribution import Drawn
 from benchmarks.ppo_job import EXPERIMENT, REFERENCE_SEED, SECTIONS
-from pipeline import models, paths
-from pipeline.config import load
+from pipeline.config.loader import load
 from pipeline.data.schema import read_prompts
-from pipeline.policy import Decoding, Prompt, make_policy
+from pipeline.io import paths
+from pipeline.methods.ppo.train import endless_batches
+from pipeline.policy import loading, make_policy
 from pipeline.policy.language_model import stop_tokens
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.ppo.train import endless_batches
+from pipeline.policy.types import Decoding, Prompt
 
 RANDOM_B = 0.02  # standard deviation of the stand-in for a trained LoRA
 AT_ONCE = 512  # first tokens drawn at once: their logits over the whole vocabulary are held
@@ -88,16 +89,16 @@ def cases(batch: int, new_tokens: int) -> Iterator[Case]:
     settings = load(EXPERIMENT, SECTIONS)
     section = settings.model.model_copy(update={"dtype": "float32"})
     file = paths.formatted(EXPERIMENT, "train")
-    tokenizer = models.load_tokenizer(EXPERIMENT)
+    tokenizer = loading.load_tokenizer(EXPERIMENT)
     every = tokenize_prompts(read_prompts(file), tokenizer, section, file)
     prompts = next(islice(endless_batches(every, batch, seed=0), 1))
     if (paths.adapter(EXPERIMENT, REFERENCE_SEED, "ppo") / "adapter_config.json").exists():
-        model = models.load_policy_model(EXPERIMENT, REFERENCE_SEED, section, "ppo")
+        model = loading.load_policy_model(EXPERIMENT, REFERENCE_SEED, section, "ppo")
         yield Case("trained adapter", model, tokenizer, prompts, new_tokens)
     else:
-        model = random_adapter(models.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora))
+        model = random_adapter(loading.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora))
         yield Case("random adapter", model, tokenizer, prompts, new_tokens)
-    yield Case("base", models.load_base(EXPERIMENT, section), tokenizer, prompts, new_tokens)
+    yield Case("base", loading.load_base(EXPERIMENT, section), tokenizer, prompts, new_tokens)
 
 
 def random_adapter(model: Any) -> Any:

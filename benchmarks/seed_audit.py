@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from benchmarks import command, seed_tables
-from pipeline import records
-from pipeline.atomic import replacing
-from pipeline.errors import UserError
 from pipeline.evaluation import inference
+from pipeline.io import records
+from pipeline.io.atomic import replacing
+from pipeline.io.errors import UserError
 
 FOLDER = Path("benchmarks")
 RESULT = Path("results") / "seed-audit" / "audit.json"

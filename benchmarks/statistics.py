@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import command, results
 from pipeline.evaluation import baselines, inference, judging, statistics, toxicity
-from pipeline.evaluation.statistics import Array, Resampling
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Resampling
 
 POLICIES = ("reference", "sft", "ppo", "dpo")
 METHODS = POLICIES[1:]

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline import process
+from pipeline.io import process
 
 if sys.argv[0] == "-m":  # Python is still looking for the stage's module, whose imports take seconds
     process.die_with_parent()

@@ -1,14 +1,14 @@
 """Complete the evaluation prompts with one policy: same prompts, decoding and noise for every policy."""
 
-from pipeline import paths
+from pipeline.apps.stage import Stage, run_stage
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation.completing import completion_rows
-from pipeline.models import blamed, load_policy_model, load_tokenizer
+from pipeline.io import paths
+from pipeline.io.records import write_jsonl
 from pipeline.policy import make_policy
+from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.sampling import derived_seed
-from pipeline.records import write_jsonl
-from pipeline.stage import Stage, run_stage
 
 SECTIONS = ("model", "complete")
 

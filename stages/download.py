@@ -4,19 +4,20 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import paths
-from pipeline.atomic import replacing_folder, staged
-from pipeline.config import Settings
-from pipeline.config.sections import Fluency, Source
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.config.fields import Source
+from pipeline.config.loader import Settings
+from pipeline.config.sections import Fluency
 from pipeline.data.readers import read_raw
 from pipeline.data.splits import split
-from pipeline.records import write_json
+from pipeline.io import paths
+from pipeline.io.atomic import replacing_folder, staged
+from pipeline.io.records import write_json
+from pipeline.scorers.sources import sources_of
 from pipeline.sources import fetch
 from pipeline.sources.built_model import build_t5
-from pipeline.sources.checkpoint import import_checkpoint
-from pipeline.sources.of_scorers import sources_of
+from pipeline.sources.importing import import_checkpoint
 from pipeline.sources.pins import require_all
-from pipeline.stage import Stage, run_stage
 
 SECTIONS = ("model", "data", "reward", "scorers", "fluency")
 

@@ -2,12 +2,13 @@
 
 import logging
 
-from pipeline import paths, report
-from pipeline.config import load_roster
+from pipeline.apps import report
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.config.loader import load_roster
 from pipeline.evaluation import assemble, plots
 from pipeline.evaluation.gathering import gather
-from pipeline.records import write_json
-from pipeline.stage import Stage, run_stage
+from pipeline.io import paths
+from pipeline.io.records import write_json
 
 SECTIONS = ("identity", "fluency", "refusal", "complete", "reward", "probe", "score", "evaluate")
 

@@ -1,11 +1,11 @@
 """Turn downloaded files into prompts in one schema, split into train, dev, eval and further demonstrations."""
 
-from pipeline import paths, records
+from pipeline.apps.stage import Stage, run_stage
 from pipeline.config.sections import RewriteData
 from pipeline.data import rewrite, splits
 from pipeline.data.readers import read_raw
 from pipeline.data.schema import to_json
-from pipeline.stage import Stage, run_stage
+from pipeline.io import paths, records
 
 SECTIONS = ("data",)
 

@@ -5,17 +5,16 @@ The judge of refusals, where an experiment has one, gets a card beside them: wha
 
 from typing import Any
 
-from pipeline import paths, records
-from pipeline.config import Settings
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.config.loader import Settings
 from pipeline.config.sections import DataSection, EmbeddingHeadScorer, JudgeFit
 from pipeline.data.readers import compared_text, read_raw
-from pipeline.judge import card
-from pipeline.judge.fit import Sample, draw_samples, fit_heads
-from pipeline.judge.refusals import describe_refusal
-from pipeline.scorers import Scorer, load_judges, load_refusal
-from pipeline.scorers.embedding_head import head_file
-from pipeline.scorers.encoder import Encoder
-from pipeline.stage import Stage, run_stage
+from pipeline.io import paths, records
+from pipeline.scorers import cards
+from pipeline.scorers.cards import describe_refusal
+from pipeline.scorers.embedding_head import Encoder, head_file
+from pipeline.scorers.fitting import Sample, draw_samples, fit_heads
+from pipeline.scorers.loading import Scorer, load_judges, load_refusal
 
 SECTIONS = ("data", "reward", "scorers", "refusal", "identity", "judge", "score")
 
@@ -59,8 +58,8 @@ def fit_head(
     encoder = Encoder(paths.scorers(experiment) / name, config.max_tokens)
     samples = draw_samples(fit, raw, prompts, encoder.encode)
     heads = fit_heads(samples, fit)
-    fitted = card.describe_fitted(samples, heads, fit)
-    card.check_false_positives(fitted, fit)
+    fitted = cards.describe_fitted(samples, heads, fit)
+    cards.check_false_positives(fitted, fit)
     heads[fit.held_out_source].save(head_file(experiment))
     return samples, fitted
 
@@ -69,7 +68,7 @@ def make_card(scorer: Scorer, settings: Settings, samples: dict[str, Sample], fi
     """Return one judge's card; without labelled text it has no figures but those on harmless identity sentences."""
     reward, fit = settings.reward, settings.judge.fit
     is_fitted = fit is not None and scorer.name == settings.judge.scorer
-    threshold = card.THRESHOLD if fit is None else fit.threshold
+    threshold = cards.THRESHOLD if fit is None else fit.threshold
     definition = reward.scorer if scorer.name == reward.name else settings.scorers[scorer.name]
     known = {
         "scorer": scorer.name,
@@ -78,11 +77,11 @@ def make_card(scorer: Scorer, settings: Settings, samples: dict[str, Sample], fi
         "fingerprint": scorer.fingerprint,
         "held_out": scorer.name != reward.name,
         "threshold": threshold,
-        "identity": card.describe_identity(scorer, settings.identity, threshold),
+        "identity": cards.describe_identity(scorer, settings.identity, threshold),
     }
     if fit is None:
         return known
-    return known | (fitted if is_fitted else card.describe_pinned(samples, scorer, fit))
+    return known | (fitted if is_fitted else cards.describe_pinned(samples, scorer, fit))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,19 @@
 
 from typing import Any
 
-from pipeline import base_files, paths
+from pipeline.apps.stage import Stage, run_stage
 from pipeline.data.schema import read_prompts
-from pipeline.dataset_pairs import Answers, check_dataset_pairs, dataset_pairs
-from pipeline.models import blamed, load_policy_model, load_tokenizer
-from pipeline.pairs import Pair, write_pairs
-from pipeline.polarity import BENIGN, check_polarity, lint
+from pipeline.io import paths
+from pipeline.io.records import write_json
 from pipeline.policy import context_of, make_policy
+from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.preferences import check_pairs, on_policy_pairs
-from pipeline.records import write_json
-from pipeline.scorers import load_refusal, load_reward
-from pipeline.stage import Stage, run_stage
+from pipeline.preferences.of_data_set import Answers, check_dataset_pairs, dataset_pairs
+from pipeline.preferences.on_policy import check_pairs, on_policy_pairs
+from pipeline.preferences.pairs import Pair, write_pairs
+from pipeline.preferences.polarity import BENIGN, check_polarity, lint
+from pipeline.scorers.loading import load_refusal, load_reward
+from pipeline.sources import checkpoint
 
 SECTIONS = ("model", "reward", "refusal", "preferences")
 
@@ -49,7 +50,7 @@ def _of_data_set(stage: Stage) -> tuple[list[Pair], dict[str, Any]]:
     path = paths.formatted(stage.experiment, "train")
     rows = read_prompts(path)
     prompts = tokenize_prompts(rows, tokenizer, model, path)
-    config = base_files.read_config(paths.base_model(stage.experiment))
+    config = checkpoint.read_config(paths.base_model(stage.experiment))
     context = context_of(model.architecture, config)
     answers = Answers(tokenizer, model, preferences.max_completion_tokens, context)
     pairs, counts = dataset_pairs(rows, prompts, answers, reward, preferences)

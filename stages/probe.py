@@ -1,12 +1,12 @@
 """Measure what one policy makes of harmless sentences and of multiple-choice questions, by likelihood alone."""
 
-from pipeline import paths
+from pipeline.apps.stage import Stage, run_stage
 from pipeline.evaluation.probing import given_texts, probe_rows
-from pipeline.merging import merged
-from pipeline.models import blamed, load_policy_model, load_tokenizer
+from pipeline.io import paths
+from pipeline.io.records import write_jsonl
 from pipeline.policy import make_policy
-from pipeline.records import write_jsonl
-from pipeline.stage import Stage, run_stage
+from pipeline.policy.adapters import merged
+from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 
 SECTIONS = ("model", "identity", "probe")
 

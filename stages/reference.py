@@ -4,22 +4,23 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import models, paths, sft
-from pipeline.atomic import staged
-from pipeline.base_files import check_finite
-from pipeline.config import Settings
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.config.loader import Settings
 from pipeline.config.sections import Requirements
 from pipeline.data.schema import read_prompts
-from pipeline.errors import UserError
-from pipeline.fingerprint import adapter_fingerprint
-from pipeline.policy import make_policy
+from pipeline.io import paths
+from pipeline.io.atomic import staged
+from pipeline.io.errors import UserError
+from pipeline.io.hashing import adapter_fingerprint
+from pipeline.io.records import write_csv, write_json
+from pipeline.methods import sft
+from pipeline.methods.training import summary
+from pipeline.policy import loading, make_policy
 from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.records import write_csv, write_json
-from pipeline.scorers import load_reward_scorer
-from pipeline.stage import Stage, run_stage
-from pipeline.training import summary
+from pipeline.scorers.loading import load_reward_scorer
+from pipeline.sources.checkpoint import check_finite
 
 SECTIONS = ("model", "reward", "dev", "reference")
 
@@ -27,20 +28,20 @@ SECTIONS = ("model", "reward", "dev", "reference")
 def main(stage: Stage) -> None:
     """Write the reference, trained where the experiment has a task for it, and how it does on the dev prompts."""
     settings, place = stage.settings, (stage.experiment, stage.seed)
-    tokenizer = models.load_tokenizer(stage.experiment)
+    tokenizer = loading.load_tokenizer(stage.experiment)
     scorer = load_reward_scorer(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "dev")
     rows = read_prompts(path)
     prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
     if settings.reference.kind == "base":
         trained: dict[str, Any] = {}
-        models.write_reference_manifest(*place, "base")
+        loading.write_reference_manifest(*place, "base")
     else:
         trained = _train(stage, tokenizer)
         gc.collect()  # the trainer and its model refer to each other
-    model = models.load_policy_model(*place, settings.model, "reference")  # as every later stage has it
+    model = loading.load_policy_model(*place, settings.model, "reference")  # as every later stage has it
     policy = make_policy(settings.model.architecture, model, tokenizer)
-    with models.blamed(*place, "reference"):
+    with loading.blamed(*place, "reference"):
         dev = dev_check(policy, prompts, scorer, settings.dev, {row.id: row.demonstrations for row in rows})
     if dev["toxicity_mean"] is None:
         raise UserError(
@@ -56,7 +57,7 @@ def _train(stage: Stage, tokenizer: Any) -> dict[str, Any]:
     assert stage.checkpoints is not None, "run_stage opens them where there is something to train"
     settings, place = stage.settings, (stage.experiment, stage.seed)
     reference, architecture = settings.reference, settings.model.architecture
-    model = models.new_reference_model(*place, settings.model, reference)
+    model = loading.new_reference_model(*place, settings.model, reference)
     context = make_policy(architecture, model, tokenizer).context
     found = _demonstrated(stage, tokenizer, context)
     curves = sft.train(
@@ -65,7 +66,7 @@ def _train(stage: Stage, tokenizer: Any) -> dict[str, Any]:
     learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     check_finite("reference.learning_rate", learnt, "lower it, or reference.max_grad_norm")
     counts = summary(model, curves, len(found.examples), too_long=found.too_long, without=found.without)
-    folder = models.write_reference(model.eval(), *place, settings.model)
+    folder = loading.write_reference(model.eval(), *place, settings.model)
     write_csv(paths.reference_curves(*place), curves)
     return {"adapter_sha256": adapter_fingerprint(staged(folder)), "train": counts}
 

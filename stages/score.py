@@ -1,12 +1,12 @@
 """Let every judge score every completion of one policy without its prompt, the fluency model, the judge of refusals."""
 
-from pipeline import paths
+from pipeline.apps.stage import Stage, run_stage
 from pipeline.evaluation.fluency import fluency_rows
 from pipeline.evaluation.rows import read_completions
 from pipeline.evaluation.scoring import refusal_rows, score_completions
-from pipeline.records import write_jsonl
-from pipeline.scorers import load_judges, load_refusal
-from pipeline.stage import Stage, run_stage
+from pipeline.io import paths
+from pipeline.io.records import write_jsonl
+from pipeline.scorers.loading import load_judges, load_refusal
 
 SECTIONS = ("reward", "scorers", "fluency", "refusal", "score")
 

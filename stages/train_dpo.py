@@ -1,9 +1,10 @@
 """Train the policy with direct preference optimisation on the pairs."""
 
-from pipeline import dpo, paths
-from pipeline.pairs import read_pairs
-from pipeline.stage import Stage, run_stage
-from pipeline.training import prepare, save
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.io import paths
+from pipeline.methods import dpo
+from pipeline.methods.training import prepare, save
+from pipeline.preferences.pairs import read_pairs
 
 SECTIONS = ("model", "lora", "reward", "dev", "dpo")
 

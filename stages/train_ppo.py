@@ -1,9 +1,9 @@
 """Train the policy with proximal policy optimisation against the reward scorer."""
 
-from pipeline import ppo
-from pipeline.errors import NotFiniteError
-from pipeline.stage import Stage, run_stage
-from pipeline.training import keep_last_good, prepare, save
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.io.errors import NotFiniteError
+from pipeline.methods import ppo
+from pipeline.methods.training import keep_last_good, prepare, save
 
 SECTIONS = ("model", "lora", "reward", "dev", "ppo")
 

@@ -1,10 +1,10 @@
 """Train the policy with supervised fine-tuning on the chosen completions."""
 
-from pipeline import paths, sft
-from pipeline.examples import chosen
-from pipeline.pairs import read_pairs
-from pipeline.stage import Stage, run_stage
-from pipeline.training import prepare, save
+from pipeline.apps.stage import Stage, run_stage
+from pipeline.io import paths
+from pipeline.methods import sft
+from pipeline.methods.training import prepare, save
+from pipeline.preferences.pairs import chosen, read_pairs
 
 SECTIONS = ("model", "lora", "reward", "dev", "sft")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import replacing, replacing_folder, staged, together, writing
-from pipeline.errors import UserError
+from pipeline.io.atomic import replacing, replacing_folder, staged, together, writing
+from pipeline.io.errors import UserError
 from tests.on_disk import contents, dead_process, temporaries
 
 

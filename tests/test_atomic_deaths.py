@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import replacing, replacing_folder, together
+from pipeline.io.atomic import replacing, replacing_folder, together
 from tests.on_disk import contents, dead_process, temporaries
 
 ROOT = Path(__file__).resolve().parents[1]

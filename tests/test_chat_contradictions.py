@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.errors import UserError
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAT, PAIRS = "smollm2-chat", "tinyllama-toxic-dpo"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoints import SEAL, Checkpoints, updates_between
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
+from pipeline.methods.loop.checkpoints import SEAL, Checkpoints, updates_between
 
 PARTS = {"parameters": "a", "data": "b", "code": "c"}
 

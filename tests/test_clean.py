@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import clean, paths
+from pipeline.apps import clean
+from pipeline.io import paths
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import load, load_roster
-from pipeline.errors import UserError
+from pipeline.config.loader import load, load_roster
+from pipeline.io.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import dpo, ppo, sft
-from pipeline.checkpoints import Checkpoints
-from pipeline.examples import chosen
+from pipeline.methods import dpo, ppo, sft
+from pipeline.methods.loop.checkpoints import Checkpoints
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import reward_of, section
 

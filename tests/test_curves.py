@@ -5,8 +5,8 @@ import math
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from pipeline.curves import CurveCallback
-from pipeline.records import write_csv
+from pipeline.io.records import write_csv
+from pipeline.methods.loop.curves import CurveCallback
 
 
 @pytest.fixture

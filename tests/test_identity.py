@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config.sections import IdentitySection
-from pipeline.identity import mentions, sentences
+from pipeline.scorers.identity import mentions, sentences
 
 TERMS = ["Dutch", "left-handed", "old"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.masking import completion_mask, masked_mean, masked_whiten
+from pipeline.policy.masking import completion_mask, masked_mean, masked_whiten
 
 LENGTHS = torch.tensor([3, 1, 5])
 FILLERS = [0.0, 1e9, float("inf"), float("nan")]

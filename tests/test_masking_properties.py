@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.masking import completion_mask, masked_mean, masked_whiten
+from pipeline.policy.masking import completion_mask, masked_mean, masked_whiten
 
 QUICK = settings(deadline=None, max_examples=60)
 

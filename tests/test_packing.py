@@ -7,11 +7,11 @@ import torch
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from pipeline.curves import SUPERVISED_CURVES, CurveCallback
-from pipeline.dpo import causal as dpo
-from pipeline.examples import chosen
-from pipeline.packing import IGNORED, PackedModel, pack
-from pipeline.sft import causal as sft
+from pipeline.methods.dpo import causal as dpo
+from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
+from pipeline.methods.loop.packing import IGNORED, PackedModel, pack
+from pipeline.methods.sft import causal as sft
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
 
 METHODS = {"sft": sft, "dpo": dpo}

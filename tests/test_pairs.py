@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.pairs import Pair, read_pairs, write_pairs
+from pipeline.io.errors import UserError
+from pipeline.preferences.pairs import Pair, read_pairs, write_pairs
 
 PAIR = Pair("b", "the dog", [3, 4], "sits", [5, 2], 0.125, "runs", [6], 0.875)
 

@@ -4,14 +4,15 @@ import json
 
 import pytest
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.config.loader import load
 from pipeline.config.sections import DatasetPreferences, PolarityLint
 from pipeline.data.schema import prompt_row
-from pipeline.errors import UserError
-from pipeline.pairs import Pair, read_pairs
-from pipeline.polarity import Answer, check_polarity, lint, worse
-from pipeline.projection import Execution, describe, shown_params
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.preferences.pairs import Pair, read_pairs
+from pipeline.preferences.polarity import Answer, check_polarity, lint, worse
+from pipeline.tracking.description import describe, shown_params
+from pipeline.tracking.execution import Execution
 from stages.preferences import SECTIONS
 from tests.faults.conftest import refused, run
 from tests.policy.chatting import EXPERIMENT, PREFERENCES, REFUSAL, write_base, write_parameters, write_split

@@ -4,13 +4,13 @@ import pytest
 
 from pipeline.config.sections import DatasetPreferences
 from pipeline.data.schema import prompt_row
-from pipeline.dataset_pairs import LEFT_OUT, Answers, check_dataset_pairs, dataset_pairs
-from pipeline.errors import UserError
-from pipeline.pairs import read_pairs, write_pairs
-from pipeline.policy import Decoding
+from pipeline.io.errors import UserError
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.preferences import on_policy_pairs
-from pipeline.scorers import Reward
+from pipeline.policy.types import Decoding
+from pipeline.preferences.of_data_set import LEFT_OUT, Answers, check_dataset_pairs, dataset_pairs
+from pipeline.preferences.on_policy import on_policy_pairs
+from pipeline.preferences.pairs import read_pairs, write_pairs
+from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 from tests.policy.chatting import PREFERENCES
 

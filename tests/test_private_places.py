@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import paths, process
-from pipeline.errors import UserError
+from pipeline.io import paths, process
+from pipeline.io.errors import UserError
 from tests.smoke.workspace import DVC, EXPERIMENT, ROOT, build
 from tests.tracking.server import free_port
 

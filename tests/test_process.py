@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import process
-from pipeline.errors import UserError
+from pipeline.io import process
+from pipeline.io.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 30  # seconds until a process that should have ended counts as stuck

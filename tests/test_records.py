@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from pipeline import records
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError
 
 
 def test_numbers_are_rounded_and_what_is_not_finite_is_missing(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import roster
-from pipeline.config import load_roster
+from pipeline.apps import roster
+from pipeline.config.loader import load_roster
 
 ROOT = Path(__file__).resolve().parents[1]
 ROSTER = """# what is built

@@ -180,13 +180,15 @@ def test_tracking_into_a_database(place: Place) -> None:
     assert place.run("stages.download", "canary", TRACKING="on").returncode == 0
     place.experiment(rows={"uri": URI, "sha256": {"rows.jsonl": OTHER}})
     assert place.run("stages.download", "canary", TRACKING="on").returncode == 2
-    done = place.run("pipeline.track", TRACKING="on")
+    done = place.run("pipeline.apps.track", TRACKING="on")
     assert done.returncode == 0, done.stderr
     assert (place.root / "mlflow.db").stat().st_size > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [("stages.download", "canary"), ("pipeline.track",)], ids=["stage", "make track"])
+@pytest.mark.parametrize(
+    "command", [("stages.download", "canary"), ("pipeline.apps.track",)], ids=["stage", "make track"]
+)
 @pytest.mark.parametrize("status", [None, 401, 500])
 def test_tracking_on_a_server_that_refuses_or_is_not_there(
     command: tuple[str, ...], status: int | None, place: Place

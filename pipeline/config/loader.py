@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline import paths
-from pipeline.config.contradictions import contradictions
+from pipeline.config.fields import NAME_PATTERN, Name, Section, Seed
 from pipeline.config.plain_yaml import read_yaml
-from pipeline.config.sections import NAME_PATTERN, ExperimentFile, Name, Section, Seed
-from pipeline.config.shown import shortened, shown
-from pipeline.errors import UserError
+from pipeline.config.rules import contradictions
+from pipeline.config.sections import ExperimentFile
+from pipeline.io import paths
+from pipeline.io.errors import UserError, shortened, shown
 
 MOST_PROBLEMS = 20  # told at once
 UNKNOWN_KINDS = ("union_tag_invalid", "union_tag_not_found")  # pydantic's words

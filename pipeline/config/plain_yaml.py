@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.shown import shortened, shown
-from pipeline.errors import UserError
-from pipeline.records import opened
+from pipeline.io.errors import UserError, shortened, shown
+from pipeline.io.records import opened
 
 LONGEST = 2**20  # characters of a file; the default experiment has 2 % of it
 DEEPEST = 20  # lists and mappings within each other

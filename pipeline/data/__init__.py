@@ -1,1 +1,1 @@
-"""L1: data sets. One file a data set, one row schema, splits by content."""
+"""Data sets. One file a data set, one row schema, splits by content."""

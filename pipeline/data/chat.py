@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import records
 from pipeline.config.sections import LABELS, ChatData, PairFile, PromptList
-from pipeline.config.shown import shown
 from pipeline.data.schema import LeftOut, PromptRow, damage, point_of, prompt_row, split_of
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError, shown
 
 Given = tuple[PromptRow, str | None]
 

@@ -7,11 +7,10 @@ It comes in two layouts, a file a split: the model hub's CSV, where every summar
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline import records
 from pipeline.config.sections import DialogSumData
-from pipeline.config.shown import shown
 from pipeline.data.schema import LeftOut, PromptRow, damage, prompt_row
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError, shown
 
 SOURCE = "dialogsum"
 SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "eval"}  # how a file is called

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import records
 from pipeline.config.sections import PromptData
 from pipeline.data.schema import PromptRow, check_fields, prompt_row
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError
 
 SOURCE = "prompts"  # other sources of the experiment may hold JSONL too, such as labelled text for the judge
 OPTIONAL = ("categories", "demonstrations", "chosen", "rejected")

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import records
 from pipeline.config.sections import RawText
 from pipeline.data.schema import normalized
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?:<br\s*/?>|\n)+\s*")
 _SPEAKER = re.compile(r"^\s*\w+:\s+")

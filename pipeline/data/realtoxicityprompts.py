@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import records
 from pipeline.config.sections import PromptData
-from pipeline.config.shown import shown
 from pipeline.data.schema import PromptRow, damage, prompt_row
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError, shown
 
 PREFIX = "rtp_"
 

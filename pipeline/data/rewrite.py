@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config.sections import RewriteData, RewriteText
 from pipeline.data.raw_texts import read_texts, units
 from pipeline.data.schema import LeftOut, PromptRow, damage, normalized, prompt_row
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 
 def read(raw: Path, data: RewriteData) -> Iterator[tuple[PromptRow, str | None] | LeftOut]:

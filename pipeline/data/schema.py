@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline import records
-from pipeline.config.shown import shortened
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError, shortened
 
 ID_DIGITS = 16  # hexadecimal digits of the content hash: 64 bits
 LONGEST = 100_000  # characters of one text, far beyond what any model here can read

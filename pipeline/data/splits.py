@@ -8,16 +8,16 @@ numbers they give are as fixed as the data. The eval split grows from one end an
 fraction never exchanges rows between eval and dev.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config.sections import ChatData, DataSection, DialogSumData
-from pipeline.data.overlap import PromptIndex
 from pipeline.data.readers import Row, compared_text
-from pipeline.data.schema import PromptRow, split_of
-from pipeline.errors import UserError
+from pipeline.data.schema import PromptRow, normalized, split_of
+from pipeline.io.errors import UserError
 
 # Of two splits the later one keeps a prompt that stands in both; from `demonstrations` the reference alone learns.
 NAMES = ("demonstrations", "train", "dev", "eval")
@@ -141,3 +141,33 @@ def _described(rows: Sequence[PromptRow]) -> dict[str, Any]:
         "words_mean": sum(lengths) / len(lengths),
         "words_max": max(lengths),
     }
+
+
+SHORTEST = 5  # words; a shorter prompt stands inside others by chance
+
+
+class PromptIndex:
+    """The words of many prompts, found again by any run of five of them."""
+
+    def __init__(self, prompts: Iterable[str]) -> None:
+        self._by_run: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for prompt in prompts:
+            words = _words(prompt)
+            for run in _runs(words):
+                self._by_run[run].add(" ".join(words))
+
+    def overlaps(self, prompt: str) -> bool:
+        """Return whether `prompt` contains a prompt of the index, or stands in one, as a run of at least 5 words."""
+        words = _words(prompt)
+        text = " ".join(words)
+        candidates = {other for run in _runs(words) for other in self._by_run.get(run, ())}
+        return any(f" {other} " in f" {text} " or f" {text} " in f" {other} " for other in candidates)
+
+
+def _words(prompt: str) -> list[str]:
+    return re.findall(r"\w+", normalized(prompt))
+
+
+def _runs(words: list[str]) -> Iterator[tuple[str, ...]]:
+    for start in range(len(words) - SHORTEST + 1):
+        yield tuple(words[start : start + SHORTEST])

@@ -1,1 +1,1 @@
-"""L3: from completions to results: scores, toxicity metrics, guards, intervals, the comparison table."""
+"""From completions to results: scores, toxicity metrics, guards, intervals, the comparison table."""

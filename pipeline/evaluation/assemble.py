@@ -20,12 +20,13 @@ from pipeline.evaluation import (
     statistics,
     verdict,
 )
-from pipeline.evaluation.capability import Probed
 from pipeline.evaluation.loading import Judged
 from pipeline.evaluation.measured import Frame, Measured
+from pipeline.evaluation.probes import Probed
 from pipeline.evaluation.rows import FLUENCY
 from pipeline.evaluation.shape import REFERENCE, SCHEMA_VERSION
-from pipeline.evaluation.statistics import Array, Interval
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval
 
 DECODING = ("max_new_tokens", "temperature", "top_p", "rtp_protocol", "seed")
 

@@ -6,7 +6,8 @@ sample to be chosen, so the same K samples answer for every k <= K, and the expe
 
 import numpy as np
 
-from pipeline.evaluation.statistics import Array, quotient
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import quotient
 from pipeline.evaluation.toxicity import extreme_weights
 
 

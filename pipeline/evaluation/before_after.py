@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.evaluation import statistics
 from pipeline.evaluation.measured import Frame, Measured
-from pipeline.evaluation.statistics import Array, Interval, Resampling
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval, Resampling
 
 LEAST = -100.0  # percent: nothing falls further than to 0
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.errors import UserError
 from pipeline.evaluation import statistics
 from pipeline.evaluation.probes import Probed, ProbeGrid, read_probes
-from pipeline.evaluation.statistics import Array, Interval, Resampling
-from pipeline.identity import IDENTITY
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval, Resampling
+from pipeline.io.errors import UserError
+from pipeline.scorers.identity import IDENTITY
 
 __all__ = ["Probed", "cells", "changes", "read_probes", "values"]
 

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline import paths, records
-from pipeline.config.shown import shown
-from pipeline.errors import UserError
 from pipeline.evaluation.invalid import first_problem
 from pipeline.evaluation.rows import REFUSAL
+from pipeline.io import paths, records
+from pipeline.io.errors import UserError, shown
 
 _REMEDY = "run `dvc repro`"
 Share = Annotated[float, Field(ge=0, le=1)]

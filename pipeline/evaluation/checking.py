@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import paths
-from pipeline.config.shown import shown
 from pipeline.data.schema import PromptRow
-from pipeline.errors import UserError
 from pipeline.evaluation.loading import Judged
 from pipeline.evaluation.rows import REFUSAL, REMEDY, Completion, named
+from pipeline.io import paths
+from pipeline.io.errors import UserError, shown
 
 
 def check(experiment: str, judged: Judged, prompts: Sequence[PromptRow], settings: Any) -> None:

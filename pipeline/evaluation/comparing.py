@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.evaluation import inference
 from pipeline.evaluation.measured import Frame
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
 
 Comparisons = dict[str, dict[str, dict[str, Any]]]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from pipeline.config.sections import CompleteSection
 from pipeline.data.schema import PromptRow
-from pipeline.errors import NotFiniteError
-from pipeline.policy import Decoding, Policy, Prompt
+from pipeline.io.errors import NotFiniteError
 from pipeline.policy.likelihood import sequence_logprobs
+from pipeline.policy.types import Decoding, Policy, Prompt
 
 
 def completion_rows(

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from pipeline import paths
-from pipeline.config import Roster
+from pipeline.config.loader import Roster
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation import capability, checking, loading
 from pipeline.evaluation.assemble import Evidence
 from pipeline.evaluation.cards import check_refusal, read_cards
+from pipeline.io import paths
 
 
 def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:

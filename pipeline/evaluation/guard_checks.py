@@ -13,7 +13,8 @@ import numpy as np
 from pipeline.config.sections import Guard
 from pipeline.evaluation import guards, ngrams, statistics
 from pipeline.evaluation.guards import Measures
-from pipeline.evaluation.statistics import Array, Interval
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import identity, rouge
 from pipeline.evaluation import ngrams, statistics
 from pipeline.evaluation.ngrams import NgramCounts
 from pipeline.evaluation.rows import Completion
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
+from pipeline.policy import rouge
+from pipeline.scorers import identity
 
 DISTINCT_ORDERS = (1, 2, 3)
 

@@ -5,7 +5,7 @@ import re
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.config.shown import shortened, shown
+from pipeline.io.errors import shortened, shown
 
 _CLASS = re.compile(r"a valid dictionary( or instance of \w+)?")
 TEXTS = ("prompt", "completion")  # may be offensive: never shown

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import statistics
-from pipeline.evaluation.statistics import Array, Interval, Resampling
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval, Resampling
 
 
 def corrected_prevalence(

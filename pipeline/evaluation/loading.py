@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import paths
-from pipeline.errors import UserError
 from pipeline.evaluation import scored
 from pipeline.evaluation.rows import FLUENCY, REFUSAL, REMEDY, Completion, Key, named, read_completions
 from pipeline.evaluation.scored import Digests, Scored, check_same_keys
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
+from pipeline.io import paths
+from pipeline.io.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.evaluation import guards, judging, statistics, toxicity
 from pipeline.evaluation.guards import Measures
-from pipeline.evaluation.statistics import Array, Bounds, Interval, Resampling
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Bounds, Interval, Resampling
 
 
 @dataclass(frozen=True)

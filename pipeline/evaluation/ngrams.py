@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
 
 _SHARED = -1  # marks an n-gram that more than one prompt's completions hold
 

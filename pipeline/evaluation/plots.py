@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import paths, records
+from pipeline.config.sections import LABELS
 from pipeline.evaluation import refusals, toxicity
 from pipeline.evaluation.loading import Judged
-from pipeline.evaluation.shape import LABELS, REFUSAL_RATE
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.shape import REFUSAL_RATE
+from pipeline.evaluation.spread import Array
+from pipeline.io import paths, records
 
 BINS = 20  # of the scores' distribution; 0.5, the usual threshold, is an edge
 Row = dict[str, Any]

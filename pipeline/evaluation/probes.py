@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import paths
-from pipeline.errors import UserError
 from pipeline.evaluation import rows
 from pipeline.evaluation.rows import Probe
-from pipeline.evaluation.statistics import Array
-from pipeline.identity import IDENTITY
+from pipeline.evaluation.spread import Array
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.scorers.identity import IDENTITY
 
 _REMEDY = "delete the file and run `dvc repro`"
 Key = tuple[str, str, int]

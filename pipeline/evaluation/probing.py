@@ -20,11 +20,10 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config.sections import IdentitySection, ProbeSection
 from pipeline.data.schema import content_id
-from pipeline.errors import NotFiniteError, UserError
 from pipeline.evaluation.questions import Question, draw, read_questions
-from pipeline.identity import IDENTITY, sentences
-from pipeline.policy import Completion, Policy, Prompt
-from pipeline.policy.types import Trace
+from pipeline.io.errors import NotFiniteError, UserError
+from pipeline.policy.types import Completion, Policy, Prompt, Trace
+from pipeline.scorers.identity import IDENTITY, sentences
 
 Tokens = tuple[int, ...]
 

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.sections import LABELS
 from pipeline.evaluation import statistics, toxicity
 from pipeline.evaluation.measured import Frame, within
-from pipeline.evaluation.shape import ALL, LABELS, REFUSAL_RATE
-from pipeline.evaluation.statistics import Array, Interval
+from pipeline.evaluation.shape import ALL, REFUSAL_RATE
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval
 
 Members = Mapping[str, Sequence[int]]  # the indices of the prompts of each group
 Ends = dict[str, float]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.evaluation import baselines, guards, statistics
 from pipeline.evaluation.measured import Frame, Measured
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
 
 MEANS = ("repetition", "empty_rate", "length_mean", "identity_mention_rate")
 

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from pipeline import records
-from pipeline.config.shown import shown
-from pipeline.errors import UserError
 from pipeline.evaluation.invalid import first_problem
+from pipeline.io import records
+from pipeline.io.errors import UserError, shown
 
 LogLikelihood = Annotated[float, Field(le=0)]
 REMEDY = "delete the file and run `dvc repro`"

@@ -4,10 +4,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config.shown import shown
-from pipeline.errors import UserError
 from pipeline.evaluation import rows
 from pipeline.evaluation.rows import FLUENCY, REFUSAL, REMEDY, Key, Likely, Refused, Score, check_unique, named
+from pipeline.io.errors import UserError, shown
 
 NAN = float("nan")
 

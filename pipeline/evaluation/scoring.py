@@ -8,9 +8,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.errors import UserError
 from pipeline.evaluation.rows import REFUSAL, Completion
-from pipeline.scorers import Scorer
+from pipeline.io.errors import UserError
+from pipeline.scorers.loading import Scorer
 
 BATCH = 256  # texts between two movements of the progress bar
 _NAMED = 3  # missing completions that the error message names

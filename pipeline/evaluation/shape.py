@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.config.sections import LABELS as LABELS
-from pipeline.config.shown import shown
-from pipeline.errors import UserError
 from pipeline.evaluation.invalid import first_problem
+from pipeline.io.errors import UserError, shown
 
 SCHEMA_VERSION = 1
 REFERENCE = "reference"

@@ -31,8 +31,11 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.spread import Array as Array  # every module of this room names it from here
-from pipeline.evaluation.spread import Uncertainty, components
+from pipeline.evaluation.spread import (
+    Array,  # every module of this room names it from here
+    Uncertainty,
+    components,
+)
 
 Bounds = tuple[float, float]
 

@@ -7,7 +7,7 @@ left out for that seed. Every metric is a mean over prompts (and seeds), each wi
 
 import numpy as np
 
-from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.spread import Array
 
 METRICS = ("toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction")
 

@@ -1,4 +1,4 @@
-"""L2, the seam: a policy completes prompts and analyzes completions; nothing above knows the architecture."""
+"""The seam: a policy completes prompts and analyzes completions; nothing above knows the architecture."""
 
 from collections.abc import Callable
 from typing import Any

@@ -9,10 +9,18 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config.sections import ModelSection
 from pipeline.data.schema import PromptRow
-from pipeline.errors import UserError
-from pipeline.examples import Example
+from pipeline.io.errors import UserError
 from pipeline.policy.prompts import answer_ids
 from pipeline.policy.types import Prompt
+
+
+@dataclass(frozen=True)
+class Example:
+    """The ids of one prompt and of its target; EOS is in the target only where the policy or a data set ends it."""
+
+    prompt_ids: list[int]
+    target_ids: list[int]
+
 
 logger = logging.getLogger(__name__)
 

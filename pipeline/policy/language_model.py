@@ -1,4 +1,4 @@
-"""What policies of both architectures share: how completions are drawn, and how they are analyzed."""
+"""A scalar value on the policy's own hidden states."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,15 +11,39 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.errors import NotFiniteError, UserError
-from pipeline.masking import completion_mask
-from pipeline.merging import merged
+from pipeline.io.errors import NotFiniteError, UserError
+from pipeline.policy.adapters import (
+    POLICY_ADAPTER,
+    REFERENCE_ADAPTER,
+    acting_as_base,
+    acting_as_reference,
+    adapters_of,
+    merged,
+)
+from pipeline.policy.masking import completion_mask
+from pipeline.policy.quantization import is_quantized
+from pipeline.policy.recomputation import layers_of, recomputing
 from pipeline.policy.sampling import Samples, draw, token_statistics
 from pipeline.policy.types import Analysis, Completion, Decoding, Prompt
-from pipeline.policy.value_head import ValueHead
-from pipeline.quantization import is_quantized
-from pipeline.recomputation import layers_of, recomputing
-from pipeline.roles import POLICY_ADAPTER, REFERENCE_ADAPTER, acting_as_base, acting_as_reference, adapters_of
+
+
+class ValueHead(nn.Module):
+    """Map hidden states [..., H] to values [...], float32, starting at zero everywhere.
+
+    A zero start makes the first advantages the plain returns instead of noise.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return one value a position."""
+        values: Tensor = self.linear(hidden.float()).squeeze(-1)
+        return values
+
 
 # Finished completions leave the batch once this share of its rows is done; each leaving copies the whole cache.
 _LEAVE_AT = 0.25

@@ -7,10 +7,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.config.sections import ModelSection
-from pipeline.config.shown import shortened
 from pipeline.data.schema import PromptRow
-from pipeline.errors import UserError
-from pipeline.policy import Prompt, reads_on
+from pipeline.io.errors import UserError, shortened
+from pipeline.policy import reads_on
+from pipeline.policy.types import Prompt
 
 _PLAIN = "write model.prompt_format plain, or choose another model.source"
 # Some templates tell the model the date, which would make other token ids of a prompt every day. Those of Llama 3 take

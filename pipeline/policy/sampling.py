@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import NotFiniteError
+from pipeline.io.errors import NotFiniteError
 from pipeline.policy.types import Prompt, Trace
 
 # Almost every nucleus lies within this many tokens; the rest is found with a full sort.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedTokenizerBase
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.policy.cache import join
 from pipeline.policy.language_model import READ_AT_ONCE, Continuation, LanguageModelPolicy
 from pipeline.policy.types import Completion, Prompt

@@ -14,19 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import base_files
 from pipeline.config.sections import DetoxifyScorer
-from pipeline.config.shown import shortened, shown
-from pipeline.errors import UserError
-from pipeline.fingerprint import files_digest
-from pipeline.scorers import checkpoint
-from pipeline.scorers.checkpoint import REMEDY
-from pipeline.scorers.clear_sentences import check_order
-from pipeline.scorers.fingerprint import fingerprint
-from pipeline.scorers.missing import score_each
-from pipeline.scorers.pickles import check_pinned, read_pickle
+from pipeline.io.errors import UserError, shortened, shown
+from pipeline.io.hashing import files_digest
+from pipeline.scorers import pretrained
+from pipeline.scorers.loading import check_order
+from pipeline.scorers.pretrained import REMEDY, Window, check_pinned, read_pickle
 from pipeline.scorers.reward import Output
-from pipeline.scorers.window import Window
+from pipeline.scorers.scoring import fingerprint, score_each
+from pipeline.sources import checkpoint
 
 CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"  # folders of its two sources
 _MODELS = {  # what the library's three variants are, as `configs` of its repository has them
@@ -87,13 +83,13 @@ def load(name: str, config: DetoxifyScorer, folder: Path) -> DetoxifyHead:
     clear sentences are put in a wrong order.
     """
     path, local = _checkpoint_file(folder / CHECKPOINT), folder / TOKENIZER
-    checkpoint.read_config(local)
-    checkpoint.check_tokenizer_files(local)
+    pretrained.read_config(local)
+    pretrained.check_tokenizer_files(local)
     check_pinned(path, folder / CHECKPOINT, config.checkpoint)
     library = _library(config, path, local)
     tokenizer = library.tokenizer
-    checkpoint.check_tokens(local, tokenizer, library.model.get_input_embeddings().num_embeddings)
-    checkpoint.check_window(local, library.model, config.max_tokens)
+    pretrained.check_tokens(local, tokenizer, library.model.get_input_embeddings().num_embeddings)
+    pretrained.check_window(local, library.model, config.max_tokens)
     tokenizer.model_max_length = config.max_tokens  # a local tokenizer has no limit, and a long text crashes the model
     if config.head not in library.class_names:
         heads = shortened(", ".join(library.class_names), 300)
@@ -102,7 +98,7 @@ def load(name: str, config: DetoxifyScorer, folder: Path) -> DetoxifyHead:
     files = {"files": files_digest(folder, (file for file in folder.rglob("*") if file.is_file()))}
     window = Window(tokenizer, config.max_tokens)
     scorer = DetoxifyHead(name, fingerprint(settings, files), library, config.head, window)
-    with base_files.reading(local, f"a classifier of up to {config.max_tokens} tokens", REMEDY):
+    with checkpoint.reading(local, f"a classifier of up to {config.max_tokens} tokens", REMEDY):
         library.predict(["word", "word " * config.max_tokens])
     check_order(f"{path}: the scorer {name!r}", scorer.score, "its sources and its `head`")
     return scorer
@@ -124,18 +120,18 @@ def _library(config: DetoxifyScorer, path: Path, local: Path) -> Any:
     """
     from detoxify import Detoxify
 
-    checkpoint.quiet()
+    pretrained.quiet()
     held = read_pickle(path)
     _architecture(path, held, config)["model_type"] = str(local)
     _check_tensors(path, held["state_dict"])
     written = BytesIO()
     torch.save(held, written)
     written.seek(0)
-    with base_files.reading(path, f"Detoxify's {config.variant}", REMEDY):
+    with checkpoint.reading(path, f"Detoxify's {config.variant}", REMEDY):
         library = Detoxify(config.variant, checkpoint=written)
     lacking = library.model.state_dict().keys() - held["state_dict"].keys()
     if lacking:
-        raise UserError(f"{path}: the checkpoint lacks {base_files.named(lacking)}; {REMEDY}")
+        raise UserError(f"{path}: the checkpoint lacks {checkpoint.named(lacking)}; {REMEDY}")
     return library
 
 
@@ -161,4 +157,4 @@ def _architecture(path: Path, held: Any, config: DetoxifyScorer) -> dict[str, An
 def _check_tensors(path: Path, weights: Any) -> None:
     if not isinstance(weights, dict) or not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
         raise UserError(f"{path}: state_dict: expected tensors by name; {REMEDY}")
-    base_files.check_finite(path, weights, REMEDY)
+    checkpoint.check_finite(path, weights, REMEDY)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.scorers.fingerprint import fingerprint
+from pipeline.scorers.scoring import fingerprint
 
 if TYPE_CHECKING:
-    from pipeline.scorers import Scorer
+    from pipeline.scorers.loading import Scorer
 
 
 @dataclass(frozen=True)

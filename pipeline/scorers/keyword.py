@@ -1,8 +1,7 @@
 """The transparent scorer: counts keywords. For tests, and as a baseline that anyone can check by eye."""
 
 from pipeline.config.sections import KeywordScorer
-from pipeline.scorers.fingerprint import fingerprint
-from pipeline.scorers.hits import HitScorer
+from pipeline.scorers.scoring import HitScorer, fingerprint
 
 
 def load(name: str, config: KeywordScorer) -> HitScorer:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.sections import ProfanityCheckScorer
-from pipeline.errors import UserError
-from pipeline.fingerprint import file_digest
-from pipeline.scorers.fingerprint import fingerprint
-from pipeline.scorers.missing import score_each
+from pipeline.io.errors import UserError
+from pipeline.io.hashing import file_digest
+from pipeline.scorers.scoring import fingerprint, score_each
 
 PACKAGE = "profanity_check"
 PICKLES = (".joblib", ".pickle", ".pkl")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config.sections import RefusalPhrases
-from pipeline.scorers.fingerprint import fingerprint
+from pipeline.scorers.scoring import fingerprint
 
 NAME = "refusal"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.config.sections import RewardSection
 
 if TYPE_CHECKING:
-    from pipeline.scorers import Scorer
+    from pipeline.scorers.loading import Scorer
 
 Output = Literal["logit", "log_odds"]  # what a classifier can be rewarded by, beside its toxicity
 BETWEEN = "\n"  # prompt and completion, where the reward reads both

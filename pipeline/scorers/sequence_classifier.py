@@ -9,19 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import base_files
 from pipeline.config.sections import SequenceClassifierScorer
-from pipeline.config.shown import shortened, shown
-from pipeline.errors import UserError
-from pipeline.fingerprint import files_digest
-from pipeline.scorers import checkpoint
-from pipeline.scorers.checkpoint import REMEDY
-from pipeline.scorers.clear_sentences import check_order
-from pipeline.scorers.fingerprint import fingerprint
-from pipeline.scorers.missing import score_each
-from pipeline.scorers.pickles import check_pinned
+from pipeline.io.errors import UserError, shortened, shown
+from pipeline.io.hashing import files_digest
+from pipeline.scorers import pretrained
+from pipeline.scorers.loading import check_order
+from pipeline.scorers.pretrained import REMEDY, Window, check_pinned
 from pipeline.scorers.reward import Output
-from pipeline.scorers.window import Window
+from pipeline.scorers.scoring import fingerprint, score_each
+from pipeline.sources import checkpoint
 
 PICKLE = "pytorch_model.bin"
 
@@ -94,19 +90,19 @@ def load(name: str, config: SequenceClassifierScorer, folder: Path) -> SequenceC
     """
     from transformers import AutoModelForSequenceClassification
 
-    checkpoint.read_config(folder)
-    tokenizer = checkpoint.load_tokenizer(folder)
+    pretrained.read_config(folder)
+    tokenizer = pretrained.load_tokenizer(folder)
     pickled = _is_pickled(folder)
     if pickled:
         check_pinned(folder / PICKLE, folder, config.source)
-    model = checkpoint.load_model(folder, AutoModelForSequenceClassification, "a sequence classifier", pickled)
-    checkpoint.check_tokens(folder, tokenizer, model.get_input_embeddings().num_embeddings)
-    checkpoint.check_window(folder, model, config.max_tokens)
+    model = pretrained.load_model(folder, AutoModelForSequenceClassification, "a sequence classifier", pickled)
+    pretrained.check_tokens(folder, tokenizer, model.get_input_embeddings().num_embeddings)
+    pretrained.check_window(folder, model, config.max_tokens)
     settings = config.model_dump(include={"kind", "label", "means", "max_tokens"})
     files = {"model": files_digest(folder, (path for path in folder.rglob("*") if path.is_file()))}
     label = find_label(folder / "config.json", model.config, config)
     scorer = SequenceClassifier(name, fingerprint(settings, files), model, Window(tokenizer, config.max_tokens), label)
-    with base_files.reading(folder, f"a classifier of up to {config.max_tokens} tokens", REMEDY):
+    with checkpoint.reading(folder, f"a classifier of up to {config.max_tokens} tokens", REMEDY):
         scorer.logits(["word", "word " * config.max_tokens])
     check_order(f"{folder}: the scorer {name!r}", scorer.score, "its `label` and `means`")
     return scorer
@@ -142,5 +138,5 @@ def find_label(place: Path, model_config: Any, config: SequenceClassifierScorer)
 
 def _is_pickled(folder: Path) -> bool:
     """Tell whether there are no safetensors but a pickle in their place."""
-    safe = (base_files.WEIGHTS, f"{base_files.WEIGHTS}.index.json")
+    safe = (checkpoint.WEIGHTS, f"{checkpoint.WEIGHTS}.index.json")
     return (folder / PICKLE).is_file() and not any((folder / name).exists() for name in safe)

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.config.sections import WordListScorer
-from pipeline.errors import UserError
-from pipeline.fingerprint import file_digest
-from pipeline.scorers.fingerprint import fingerprint
-from pipeline.scorers.hits import HitScorer
+from pipeline.io.errors import UserError
+from pipeline.io.hashing import file_digest
+from pipeline.scorers.scoring import HitScorer, fingerprint
 
 # A place that does not lie inside a word: a letter or digit on one side at most. `\b` would not do, since it asks for
 # one on exactly one side, and so never finds a listed symbol between spaces; and it takes _this_ for one word.

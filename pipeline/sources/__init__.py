@@ -1,16 +1,15 @@
-"""L1: fetch pinned things and check every file: wheels of a package index, repositories of a model hub,
+"""Fetch pinned things and check every file: wheels of a package index, repositories of a model hub,
 files of web servers and of this machine."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import replacing_folder
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.config.fields import Source
+from pipeline.io.atomic import replacing_folder
+from pipeline.io.errors import UserError
 from pipeline.sources import file, hub, pypi, url
-from pipeline.sources.digests import bounded
-from pipeline.sources.folders import shown
+from pipeline.sources.digests import bounded, shown
 
 SCHEMES: dict[str, Callable[[Source, Path], dict[str, str]]] = {
     "pypi": pypi.fetch,

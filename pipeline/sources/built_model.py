@@ -1,4 +1,4 @@
-"""L1: make a checkpoint folder of a T5 (Raffel et al. 2020) with random weights, and a tokenizer of its own.
+"""Make a checkpoint folder of a T5 (Raffel et al. 2020) with random weights, and a tokenizer of its own.
 
 For experiments whose model no package index has: `reference` then trains all of it.
 """
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic import replacing_folder
 from pipeline.config.sections import T5Build
-from pipeline.errors import UserError
-from pipeline.fingerprint import file_digest
-from pipeline.records import write_json
+from pipeline.io.atomic import replacing_folder
+from pipeline.io.errors import UserError
+from pipeline.io.hashing import file_digest
+from pipeline.io.records import write_json
 
 SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}  # their ids are 0, 1 and 2, as in T5
 _PAD, _EOS = 0, 1

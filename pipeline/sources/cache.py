@@ -1,4 +1,4 @@
-"""L1: downloads kept by their sha256 outside every DVC output, since DVC deletes outputs before a stage runs."""
+"""Downloads kept by their sha256 outside every DVC output, since DVC deletes outputs before a stage runs."""
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.sources.digests import sha256_of
 
 logger = logging.getLogger(__name__)

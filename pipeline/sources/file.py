@@ -1,12 +1,11 @@
-"""L1: `file:PATH`: a file or folder of this machine, relative to the repository root or absolute."""
+"""`file:PATH`: a file or folder of this machine, relative to the repository root or absolute."""
 
 import errno
 from pathlib import Path
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
-from pipeline.sources.digests import copy_file, require
-from pipeline.sources.folders import inside
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
+from pipeline.sources.digests import copy_file, inside, require
 from pipeline.sources.pins import pinned
 
 

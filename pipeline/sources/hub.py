@@ -1,7 +1,7 @@
-"""L1: `hub:OWNER/NAME@REVISION` (`hub:datasets/OWNER/NAME@REVISION` for a data set): pinned files of a model hub.
+"""`hub:OWNER/NAME@REVISION` (`hub:datasets/OWNER/NAME@REVISION` for a data set): pinned files of a model hub.
 
 The hub's own cache (HF_HOME) keeps downloads; the hash of every file is ours to check. A pickle is fetched like any
-pinned file, but `pipeline.sources.checkpoint` takes no weights from one.
+pinned file, but `pipeline.sources.importing` takes no weights from one.
 """
 
 import errno
@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
 from pipeline.sources import digests
-from pipeline.sources.digests import copy_file, require, sha256_of
-from pipeline.sources.folders import inside, shown
+from pipeline.sources.digests import copy_file, inside, require, sha256_of, shown
 from pipeline.sources.pins import pinned
 
 logger = logging.getLogger(__name__)

@@ -1,13 +1,13 @@
-"""L1: what is pinned of the sources that an experiment declares, and what is left to fill."""
+"""What is pinned of the sources that an experiment declares, and what is left to fill."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
-from pipeline.sources.folders import shown
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
+from pipeline.sources.digests import shown
 
 Pins = str | dict[str, str]
 

@@ -1,4 +1,4 @@
-"""L1: `url:https://HOST/PATH` or `url:https://HOST/PATH#NAME`: one pinned file of a web server, kept as NAME.
+"""`url:https://HOST/PATH` or `url:https://HOST/PATH#NAME`: one pinned file of a web server, kept as NAME.
 
 Plain http is for this machine alone (127.0.0.1), where nobody listens in.
 """
@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
 from pipeline.sources import cache, digests
-from pipeline.sources.digests import copy_file, copy_hashed, require
-from pipeline.sources.folders import inside, shown
+from pipeline.sources.digests import copy_file, copy_hashed, inside, require, shown
 from pipeline.sources.pins import pinned
 
 logger = logging.getLogger(__name__)

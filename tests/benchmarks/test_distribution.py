@@ -6,7 +6,7 @@ import pytest
 from benchmarks import distribution
 from benchmarks.distribution import Drawn
 from benchmarks.sampling_cases import Case, until_stop
-from pipeline.policy import Decoding
+from pipeline.policy.types import Decoding
 from tests.policy import tiny_llama
 
 SKEWED = np.array([0.4, 0.25, 0.15, 0.1, 0.05, 0.03, 0.015, 0.004, 0.001])

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import ppo, ppo_job, results
 from benchmarks.text_reward import TextReward
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 
 def run(system, repetition, seconds, memory, scores=(0.0, 0.0, 0.0), phases=None):

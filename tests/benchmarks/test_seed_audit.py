@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import seed_audit, seed_tables
-from pipeline import records
-from pipeline.errors import UserError
+from pipeline.io import records
+from pipeline.io.errors import UserError
 
 MARKED = re.compile(r"<!-- table \S+ -->.*?<!-- end -->", re.DOTALL)
 

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import models, paths
-from pipeline.config.sections import ModelSection, Source
-from pipeline.fingerprint import file_digest
+from pipeline.config.fields import Source
+from pipeline.config.sections import ModelSection
+from pipeline.io import paths
+from pipeline.io.hashing import file_digest
+from pipeline.policy import loading
 from pipeline.policy.prompts import prompt_ids
-from pipeline.sources.checkpoint import import_checkpoint
+from pipeline.sources.importing import import_checkpoint
 from tests.checkpoints import tiny_llama_chat
 
 EXPERIMENT = "layouts"
@@ -50,7 +52,7 @@ def held(true: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_are_those_of_the_file_in_its_own_precision(held: Path) -> None:
     from safetensors.torch import load_file
 
-    file, model = load_file(held / "model.safetensors"), models.load_base(EXPERIMENT, MODEL)
+    file, model = load_file(held / "model.safetensors"), loading.load_base(EXPERIMENT, MODEL)
     assert {tensor.dtype for tensor in file.values()} == {torch.bfloat16}
     found = model.state_dict()
     assert found.keys() == file.keys() and all(torch.equal(found[name].cpu(), file[name]) for name in file)
@@ -62,11 +64,11 @@ def test_plain_text_becomes_the_pieces_of_sentencepiece(true: Path, held: Path, 
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(true / "tokenizer.model"))
-    assert list(prompt_ids(text, models.load_tokenizer(EXPERIMENT), "plain")) == [1, *pieces.encode(text)]
+    assert list(prompt_ids(text, loading.load_tokenizer(EXPERIMENT), "plain")) == [1, *pieces.encode(text)]
 
 
 def test_a_message_stands_in_the_template_and_its_turn_ends(held: Path) -> None:
-    tokenizer = models.load_tokenizer(EXPERIMENT)
+    tokenizer = loading.load_tokenizer(EXPERIMENT)
     ids = list(prompt_ids("You are kind.", tokenizer, "chat_template"))
     assert tokenizer.decode(ids) == "<|user|>\nYou are kind.</s>\n<|assistant|>\n"
     assert ids.count(tokenizer.eos_token_id) == 1

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import models, paths
-from pipeline.config.sections import DetoxifyScorer, ModelSection, SequenceClassifierScorer, Source
-from pipeline.errors import UserError
-from pipeline.fingerprint import file_digest
-from pipeline.scorers import load_scorer
-from pipeline.scorers.clear_sentences import HOSTILE, KIND
-from pipeline.sources.checkpoint import import_checkpoint
+from pipeline.config.fields import Source
+from pipeline.config.sections import DetoxifyScorer, ModelSection, SequenceClassifierScorer
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.hashing import file_digest
+from pipeline.policy import loading
+from pipeline.scorers.loading import HOSTILE, KIND, load_scorer
+from pipeline.sources.importing import import_checkpoint
 from tests.checkpoints import classifiers, detoxify, flan_t5
 
 EXPERIMENT = "layouts"
@@ -52,7 +53,7 @@ def flan(true: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def loaded(files: Path) -> Any:
     """Return the model after all that `download` and a stage do with it."""
     import_checkpoint(files, paths.base_model(EXPERIMENT))
-    return models.load_base(EXPERIMENT, MODEL)
+    return loading.load_base(EXPERIMENT, MODEL)
 
 
 def test_flan_t5_keeps_an_output_layer_of_its_own(flan: Path) -> None:
@@ -91,7 +92,7 @@ def test_flan_t5s_tokenizer_is_its_sentencepiece_model(flan: Path) -> None:
     import sentencepiece
 
     model = loaded(flan)
-    tokenizer = models.load_tokenizer(EXPERIMENT)
+    tokenizer = loading.load_tokenizer(EXPERIMENT)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(flan / "spiece.model"))
     for text in (*HOSTILE, *KIND, "#Person1#: Good  morning!\n#Person2#: Hello.", ""):
         assert tokenizer(text)["input_ids"] == [*pieces.encode(text), tokenizer.eos_token_id]

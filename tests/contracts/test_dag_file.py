@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 
 # Code that a stage imports and is not rerun for, with the reason why it cannot change an output. What only these
 # modules import is exempt with them.
 EXEMPT = {
-    "pipeline.errors": "one exception class; a stage that raises it writes nothing",
-    "pipeline.paths": "names of files; dvc.yaml spells them again and the two are compared below",
+    "pipeline.io.errors": "one exception class; a stage that raises it writes nothing",
+    "pipeline.io.paths": "names of files; dvc.yaml spells them again and the two are compared below",
     "pipeline.config": "accepts or refuses values that DVC tracks, and changes none (test_parameters.py)",
-    "pipeline.process": "locks, signals and memory of the process",
-    "pipeline.stage": "arguments and exit codes; what it hands on stands in dvc.yaml as `cmd` and `params`",
-    "pipeline.report": "shows what evaluate wrote, beside it; a report is no output",
-    "pipeline.tracking": "MLflow: shows what a stage wrote; a test runs with tracking off and compares bytes",
+    "pipeline.io.process": "locks, signals and memory of the process",
+    "pipeline.apps.stage": "arguments and exit codes; what it hands on stands in dvc.yaml as `cmd` and `params`",
+    "pipeline.apps.report": "shows what evaluate wrote, beside it; a report is no output",
+    "pipeline.tracking.runs": "MLflow: shows what a stage wrote; a test runs with tracking off and compares bytes",
 }
 
 SPLITS = ("demonstrations", "train", "dev", "eval")
@@ -38,7 +38,7 @@ STAGES = (
 
 
 def outputs(stage: str) -> set[Path]:
-    """Return what a stage writes for experiment `exp`, seed 7 and policy `sft`, as pipeline/paths.py spells it."""
+    """Return what a stage writes for experiment `exp`, seed 7 and policy `sft`, as pipeline/io/paths.py spells it."""
     if stage in TRAININGS:
         method = stage.removeprefix("train_")
         return {paths.adapter("exp", 7, method), paths.metrics("exp", method, 7), paths.curves("exp", 7, method)}
@@ -161,7 +161,7 @@ def test_every_exemption_is_needed(imports):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_loads_the_policy_is_rerun_for_its_libraries(stage, nodes, imports):
-    loads_policy = "pipeline.models" in needed(imports, stage)
+    loads_policy = "pipeline.policy.loading" in needed(imports, stage)
     assert ("env.json" in nodes[stage].deps) == loads_policy
 
 

@@ -8,7 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline import environment, records
+from pipeline.apps import environment
+from pipeline.io import records
 
 
 def requirement_lines(path):

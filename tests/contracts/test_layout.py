@@ -31,13 +31,21 @@ LEVELS = [
     ({"stage", "track", "roster", "clean", "diff", "export", "verify"}, False),
 ]
 LEVEL = {room: level for level, (rooms, _) in enumerate(LEVELS) for room in rooms}
-SEAMS = ("pipeline.models", "pipeline.config", "pipeline.policy", "pipeline.sft", "pipeline.dpo")
+SEAMS = (
+    "pipeline.policy.loading",
+    "pipeline.config",
+    "pipeline.policy",
+    "pipeline.methods.sft",
+    "pipeline.methods.dpo",
+)
 ARCHITECTURE = re.compile(r"""["']seq2seq["']|is_encoder_decoder|architecture\s*(==|!=|in\b)""")
 ONLY_THERE = {"mlflow": {f"pipeline.tracking_{part}" for part in ("champion", "continued", "store", "unfinished")}}
 BLIND_PPO = {"transformers", "peft", "mlflow", "trl"}
 # Deserializers that can run code, and who may use one: with the reason.
 UNPICKLERS = re.compile(r"^(pickle|joblib|dill|cloudpickle|shelve|marshal|profanity_check)(\.|$)")
-MAY_UNPICKLE = {"pipeline.scorers.profanity_check": "its joblib files must have the sha256 that the experiment pins"}
+MAY_UNPICKLE = {
+    "pipeline.scorers.loading.profanity_check": "its joblib files must have the sha256 that the experiment pins"
+}
 LONGEST = 300
 
 
@@ -97,7 +105,7 @@ def test_a_library_behind_one_door_is_imported_only_there(library, imports):
 
 def test_ppo_is_blind_to_architecture_and_its_libraries(imports):
     for module in imports.files:
-        if module.startswith("pipeline.ppo"):
+        if module.startswith("pipeline.methods.ppo"):
             libraries = {name.split(".")[0] for name in imports.names(module)}
             assert not libraries & BLIND_PPO, f"{module} imports {sorted(libraries & BLIND_PPO)}"
 
@@ -116,10 +124,10 @@ def test_architecture_is_decided_at_the_seams_only(imports):
 def test_output_folders_are_spelled_in_paths_only(imports):
     spelled = re.compile(r"""["'](data|models|adapters|completions|scores|metrics|plots|checkpoints)/""")
     for module, path in imports.files.items():
-        if module != "pipeline.paths":
+        if module != "pipeline.io.paths":
             found = spelled.findall(path.read_text(encoding="utf-8"))
             # files inside a wheel are pinned by such names too, in experiment files, not in code
-            assert not found, f"{path}: spells a path below {sorted(set(found))}; ask pipeline/paths.py"
+            assert not found, f"{path}: spells a path below {sorted(set(found))}; ask pipeline/io/paths.py"
 
 
 def test_no_file_is_longer_than_a_room(root):

@@ -49,13 +49,13 @@ AFTER_CODE = {
     "pipeline/ppo": AFTER_SECTION["ppo"],
     "pipeline/dpo": AFTER_SECTION["dpo"],
     "pipeline/plan": [],
-    "pipeline/judge/fit.py": AFTER_SECTION["judge"],
+    "pipeline/scorers/fitting.py": AFTER_SECTION["judge"],
     "pipeline/evaluation/assemble.py": AFTER_SECTION["evaluate"],
     "pipeline/evaluation/probing.py": AFTER_SECTION["probe"],
     "stages/score.py": [*(f"score:{policy}" for policy in POLICIES), "evaluate"],
     "env.json": FROM_REFERENCE,
-    "pipeline/tracking.py": [],
-    "pipeline/stage.py": [],
+    "pipeline/tracking/runs.py": [],
+    "pipeline/apps/stage.py": [],
     "pipeline/report": [],
 }
 
@@ -178,7 +178,7 @@ def test_another_experiment_runs_alone_and_comes_back_without_a_run(workspace, m
 
 def clean(workspace, monkeypatch) -> None:
     """Run `make clean`'s program in the workspace."""
-    from pipeline import clean
+    from pipeline.apps import clean
 
     with monkeypatch.context() as patched:
         patched.chdir(Path(workspace.root))

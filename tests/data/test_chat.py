@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.sections import ChatData
 from pipeline.data.readers import RawRows, read_raw
 from pipeline.data.splits import split
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 PAIRS = {"file": "dpo/pairs.parquet", "prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
 ALL = {"eval_fraction": 0.4, "dev_fraction": 0.2, "train_fraction": 0.4}

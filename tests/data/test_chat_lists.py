@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.overlap import PromptIndex
 from pipeline.data.schema import normalized
+from pipeline.data.splits import PromptIndex
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "chat"
 ORIGINS = {"smollm2-135m-instruct", "written"}

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.data import dialogsum, readers, splits
 from pipeline.data.schema import PromptRow
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from tests.data import dialogues
 from tests.data.dialogues import dialogue, section, write_authors, write_csv, write_hub, write_jsonl
 

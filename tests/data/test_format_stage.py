@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.data import schema
-from pipeline.errors import UserError
-from pipeline.records import read_json
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json
+from pipeline.tracking.recording import NullRun
 from stages import format as format_stage
 
 ROOT = Path(__file__).resolve().parents[2]

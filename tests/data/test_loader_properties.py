@@ -11,13 +11,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import paths, records
-from pipeline.config import load, sections
+from pipeline.apps.stage import Stage
+from pipeline.config import sections
+from pipeline.config.loader import load
 from pipeline.data import readers, schema
 from pipeline.data.splits import NAMES, split
-from pipeline.errors import UserError
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths, records
+from pipeline.io.errors import UserError
+from pipeline.tracking.recording import NullRun
 from stages import format as format_stage
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.data import schema
 from pipeline.data.schema import prompt_row
-from pipeline.errors import UserError
-from pipeline.records import write_jsonl
+from pipeline.io.errors import UserError
+from pipeline.io.records import write_jsonl
 
 
 def test_the_id_is_the_same_for_every_spelling_of_one_prompt():

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.sections import PromptData
 from pipeline.data import readers
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 
 def read(dataset, raw):

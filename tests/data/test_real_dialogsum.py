@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.config.sections import ExperimentFile
 from pipeline.data.schema import PromptRow, read_prompts
-from pipeline.records import read_json
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths
+from pipeline.io.records import read_json
+from pipeline.tracking.recording import NullRun
 from stages import format as format_stage
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,11 +13,12 @@ import yaml
 
 from pipeline.config.sections import DatasetPreferences, ExperimentFile, RefusalSection
 from pipeline.data.schema import PromptRow, prompt_row
-from pipeline.dataset_pairs import Answers, dataset_pairs
-from pipeline.errors import UserError
-from pipeline.polarity import check_polarity, lint
+from pipeline.io.errors import UserError
 from pipeline.policy.types import Prompt
-from pipeline.scorers import Reward, load_refusal, load_scorer
+from pipeline.preferences.of_data_set import Answers, dataset_pairs
+from pipeline.preferences.polarity import check_polarity, lint
+from pipeline.scorers.loading import load_refusal, load_scorer
+from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 from tests.policy.chatting import PREFERENCES, REFUSAL, llama_tokenizer
 

@@ -9,9 +9,9 @@ import pytest
 from pipeline.config.sections import RewriteData
 from pipeline.data import readers
 from pipeline.data.rewrite import shuffled
-from pipeline.data.schema import PromptRow, prompt_row
-from pipeline.data.splits import split, split_of
-from pipeline.errors import UserError
+from pipeline.data.schema import PromptRow, prompt_row, split_of
+from pipeline.data.splits import split
+from pipeline.io.errors import UserError
 from tests.data.dialogues import write_csv, write_jsonl
 
 SOURCES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from pipeline.config.sections import PromptData
 from pipeline.data import splits
 from pipeline.data.schema import prompt_row
 from pipeline.data.splits import NAMES
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 
 # Enough rows of one word that no split is ever empty.
 GROUND = [prompt_row(f"ground{number}") for number in range(60)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.tracking import evaluated
 
 EXPERIMENT = "exp"

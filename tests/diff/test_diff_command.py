@@ -1,4 +1,4 @@
-"""`python -m pipeline.diff`: what it prints of parameters, decisions and numbers, and how it refuses."""
+"""`python -m pipeline.apps.diff`: what it prints of parameters, decisions and numbers, and how it refuses."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.diff.__main__ import main
+from pipeline.apps.diff.__main__ import main
 from tests.diff.conftest import EXPERIMENT, PARAMETERS, Repository
 from tests.tracking import evaluated
 
@@ -163,7 +163,7 @@ def test_a_broken_file_is_named_with_its_commit(repository: Repository, capsys: 
 
 
 def test_it_runs_as_a_module(repository: Repository) -> None:
-    command = [sys.executable, "-m", "pipeline.diff", "HEAD"]
+    command = [sys.executable, "-m", "pipeline.apps.diff", "HEAD"]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Nothing changed." in done.stdout

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.diff import ExperimentDiff, compare, snapshot
-from pipeline.diff.noise import independent
+from pipeline.apps.diff import snapshot
+from pipeline.apps.diff.comparison import ExperimentDiff, compare
+from pipeline.apps.diff.noise import independent
 from tests.diff.conftest import EXPERIMENT, Repository
 from tests.tracking import evaluated
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import paths
-from pipeline.diff import ExperimentDiff, compare, snapshot
-from pipeline.errors import UserError
-from pipeline.records import write_csv
+from pipeline.apps.diff import snapshot
+from pipeline.apps.diff.comparison import ExperimentDiff, compare
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import write_csv
 from tests.diff.conftest import EXPERIMENT, Repository
 from tests.tracking import evaluated
 

@@ -1,6 +1,6 @@
 """For a causal model our loss, our gradient and our whole training are TRL's.
 
-TRL's loss is computed on log-probabilities that `pipeline/packing.py` gives it; `tests/test_packing.py` holds these to
+TRL's loss is computed on log-probabilities that `pipeline/methods/loop/packing.py` gives it; `tests/test_packing.py` holds these to
 plain TRL's.
 """
 
@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 
-from pipeline.curves import CurveCallback
-from pipeline.dpo import causal, trainer
-from pipeline.dpo.loss import preference_loss
-from pipeline.roles import REFERENCE_ADAPTER, adapters_of
+from pipeline.methods.dpo import causal, trainer
+from pipeline.methods.dpo.trainer import preference_loss
+from pipeline.methods.loop.curves import CurveCallback
+from pipeline.policy.adapters import REFERENCE_ADAPTER, adapters_of
 from tests.policy import tiny_llama
 
 PAIRS, BETA = 12, 0.3

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from pipeline.curves import CurveCallback
-from pipeline.dpo import causal
+from pipeline.methods.dpo import causal
+from pipeline.methods.loop.curves import CurveCallback
 from tests.policy import tiny_llama
-from tests.policy.tiny_llama import END
+from tests.policy.tiny_model import END
 
 
 def trainer_of(policy, pairs, **changes):

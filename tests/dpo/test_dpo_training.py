@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from pipeline import dpo, models, paths
-from pipeline.policy import Decoding
-from pipeline.roles import POLICY_ADAPTER, adapters_of
+from pipeline.io import paths
+from pipeline.methods import dpo
+from pipeline.policy import loading
+from pipeline.policy.adapters import POLICY_ADAPTER, adapters_of
+from pipeline.policy.types import Decoding
 from tests.policy import tiny_llama
 
 
@@ -94,7 +96,7 @@ def test_a_task_reference_is_what_it_starts_from_and_is_measured_against(workpla
     policy, rows, _ = trained()
     assert rows[0]["policy/loss"] == pytest.approx(0.6931, abs=1e-3)
     assert margin(policy) > 2
-    folder = models.save_adapter(policy.model, "exp", 0, "dpo")
+    folder = loading.save_adapter(policy.model, "exp", 0, "dpo")
     assert sorted(path.name for path in folder.rglob("*")) == ["adapter_config.json", "adapter_model.safetensors"]
     assert file.read_bytes() == before
 
@@ -112,7 +114,7 @@ def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
     found = []
     for _ in range(2):
         policy, rows, _ = trained(epochs=2)
-        folder = models.save_adapter(policy.model, "exp", 0, "dpo")
+        folder = loading.save_adapter(policy.model, "exp", 0, "dpo")
         found.append(({path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}, rows))
     assert found[0] == found[1]
     assert set(found[0][0]) == {"adapter_config.json", "adapter_model.safetensors"}

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from pipeline import dpo, models, paths
-from pipeline.dpo import causal
-from pipeline.dpo.trainer import PreferenceTrainer
-from pipeline.errors import NotFiniteError
+from pipeline.io import paths
+from pipeline.io.errors import NotFiniteError
+from pipeline.methods import dpo
+from pipeline.methods.dpo import causal
+from pipeline.methods.dpo.trainer import PreferenceTrainer
+from pipeline.policy import loading
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import perturb, section
 from tests.policy.tiny_t5 import T5
@@ -125,7 +127,7 @@ def test_only_the_policy_adapter_learns_and_all_of_it():
     changed = {name for name, value in policy.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if "lora_" in name and ".default." in name}
     assert all(torch.equal(*pair) for pair in zip(policy.trainable()["value_head"], head, strict=True))
-    folder = models.save_adapter(policy.model, "exp", 0, "dpo")
+    folder = loading.save_adapter(policy.model, "exp", 0, "dpo")
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert reference.read_bytes() == written
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import dpo
-from pipeline.checkpoints import Checkpoints
+from pipeline.methods import dpo
+from pipeline.methods.loop.checkpoints import Checkpoints
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import section
 from tests.policy.tiny_t5 import T5

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.dpo.loss import preference_loss
+from pipeline.methods.dpo.trainer import preference_loss
 
 
 def logprobs(rows: int = 50) -> list[torch.Tensor]:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.data.schema import prompt_row, to_json
-from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths
+from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.tracking.recording import NullRun
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ["reference", "sft", "ppo", "dpo"]

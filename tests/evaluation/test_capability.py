@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from pipeline import paths
-from pipeline.errors import UserError
 from pipeline.evaluation import capability
-from pipeline.records import read_jsonl, write_jsonl
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_jsonl, write_jsonl
 
 TASKS = ("quiz", "tale")  # with and without labels
 ITEMS = 12

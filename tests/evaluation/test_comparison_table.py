@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from pipeline import paths
-from pipeline.evaluation import table
-from pipeline.records import write_json
+from pipeline.apps import table
+from pipeline.io import paths
+from pipeline.io.records import write_json
 
 
 @pytest.fixture

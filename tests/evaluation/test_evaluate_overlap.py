@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline import paths
 from pipeline.data.schema import prompt_row, to_json
-from pipeline.records import read_jsonl, write_jsonl
+from pipeline.io import paths
+from pipeline.io.records import read_jsonl, write_jsonl
 from tests.evaluation.conftest import POLICIES, PROMPTS, completions, scores
 
 NAMES = {"rouge_1", "rouge_2", "rouge_l"}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
 from tests.evaluation.conftest import PROMPTS, completions, probed, scores
 
 ROOT = Path(__file__).resolve().parents[2]

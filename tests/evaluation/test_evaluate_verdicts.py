@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.records import read_jsonl
+from pipeline.io.records import read_jsonl
 from tests.evaluation.conftest import completions, probed, scores
 
 FEW_PROMPTS = 0.8  # six signs cannot be flipped in more than 64 ways: no p-value below 1/32, three times that by Holm

@@ -7,13 +7,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline import fluency, paths
-from pipeline.config import load
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.config.sections import CausalFluency
-from pipeline.errors import UserError
-from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.evaluation import fluency
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.tracking.recording import NullRun
 from stages import score
 from tests.evaluation.conftest import POLICIES, card, completions, scores, sha256
 from tests.smoke.checkpoint import write_checkpoint

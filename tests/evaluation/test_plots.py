@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from pipeline import paths
 from pipeline.evaluation import loading, toxicity
 from pipeline.evaluation.plots import write_plots
+from pipeline.io import paths
 from tests.report.made import NAME, Made
 from tests.report.made_numbers import BASELINES, CATEGORIES, JUDGES, POLICIES
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 import yaml
 
-from pipeline import models, paths
-from pipeline.config import load
-from pipeline.errors import UserError
-from pipeline.records import read_jsonl, write_jsonl
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_jsonl, write_jsonl
+from pipeline.policy import loading
+from pipeline.tracking.recording import NullRun
 from tests.policy import tiny_llama
 
 IDENTITY = {"terms": ["old", "young"], "templates": ["the {term} farmer sings"]}
@@ -28,7 +29,7 @@ def workplace(tmp_path, monkeypatch):
     tiny_llama.write_base()
     trained = tiny_llama.new_policy()
     tiny_llama.perturb(trained.model)
-    models.save_adapter(trained.model, "exp", 0, "sft")
+    loading.save_adapter(trained.model, "exp", 0, "sft")
     file = yaml.safe_load((tiny_llama.ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
     file |= {"identity": IDENTITY, "probe": {"tasks": TASKS, "batch_size": 4, "seed": 0}}
     file["evaluate"]["guards"] = {}

@@ -10,10 +10,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.config.sections import IdentitySection, ProbeSection
-from pipeline.errors import UserError
 from pipeline.evaluation.probing import Given, given_texts, probe_rows
+from pipeline.io.errors import UserError
+from pipeline.io.records import write_jsonl
 from pipeline.policy import make_policy
-from pipeline.records import write_jsonl
 from tests.policy import tiny_llama, tiny_t5
 from tests.policy.tiny_model import END, VOCABULARY, tokenizer
 

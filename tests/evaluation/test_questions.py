@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.evaluation.questions import Question, draw, read_questions
-from pipeline.records import write_jsonl
+from pipeline.io.errors import UserError
+from pipeline.io.records import write_jsonl
 
 ENDINGS = {"question": "A man opens the door. he", "answer": ["walks in.", "eats the door.", "sings to it."]}
 OPTIONS = {"question": "to open a door", "options": "A. turn the handle\nB. paint it", "answer": "A. turn the handle"}

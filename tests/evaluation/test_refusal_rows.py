@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.errors import UserError
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.evaluation import loading
 from pipeline.evaluation.rows import Completion
 from pipeline.evaluation.scoring import refusal_rows
-from pipeline.records import read_jsonl, write_jsonl
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_jsonl, write_jsonl
+from pipeline.tracking.recording import NullRun
 from stages import score
 from tests.evaluation.conftest import JUDGES, POLICIES, PROMPTS, completions, scores, sha256
 

@@ -10,14 +10,15 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipeline import paths
-from pipeline.config.chat_contradictions import RATES
+from pipeline.apps import table
+from pipeline.config.rules import RATES
 from pipeline.data import chat
 from pipeline.data.schema import to_json
-from pipeline.errors import UserError
-from pipeline.evaluation import refusals, shape, statistics, table
+from pipeline.evaluation import refusals, shape, statistics
 from pipeline.evaluation.measured import Frame
-from pipeline.records import read_json, read_jsonl, write_json, write_jsonl
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
 from tests.evaluation.conftest import POLICIES, PROMPTS
 
 PHRASES = {"scorer": {"kind": "refusal_phrases", "words": 40}, "labelled": None}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.errors import UserError
-from pipeline.records import read_jsonl, write_json
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_jsonl, write_json
+from pipeline.tracking.recording import NullRun
 from stages import score
 from tests.evaluation.conftest import PROMPTS, card
 

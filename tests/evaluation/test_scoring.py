@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.errors import UserError
 from pipeline.evaluation.rows import Completion
 from pipeline.evaluation.scoring import BATCH, score_completions
+from pipeline.io.errors import UserError
 
 
 class WordCount:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.evaluation import inference, judging, spread, statistics, toxicity
-from pipeline.evaluation.statistics import Array, Interval, Resampling
+from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Interval, Resampling
 
 QUICK = settings(deadline=None, max_examples=50)
 CONFIDENCE = 0.95

@@ -9,10 +9,11 @@ import pytest
 import torch
 import yaml
 
-from pipeline import models, paths
 from pipeline.data.schema import prompt_row, to_json
-from pipeline.fingerprint import adapter_fingerprint
-from pipeline.records import write_json, write_jsonl
+from pipeline.io import paths
+from pipeline.io.hashing import adapter_fingerprint
+from pipeline.io.records import write_json, write_jsonl
+from pipeline.policy import loading
 from tests.policy import tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel
@@ -41,7 +42,7 @@ def train(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
         torch.manual_seed(7)
         policy = tiny.new_policy()
         tiny_model.perturb(policy.model, 0.3)
-        folder = models.save_adapter(policy.model, NAME, SEED, "sft")
+        folder = loading.save_adapter(policy.model, NAME, SEED, "sft")
         write_json(paths.metrics(NAME, "sft", SEED), {"adapter_sha256": adapter_fingerprint(folder)})
         return policy
 

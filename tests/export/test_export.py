@@ -10,9 +10,9 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.export import export, main
+from pipeline.apps.export import export, main
+from pipeline.io import paths
+from pipeline.io.errors import UserError
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, SEED, TinyModel
 
@@ -136,7 +136,7 @@ class TestRefusals:
         assert stopped.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("export: ") and named in line
-        assert "; correct the command (usage: python -m pipeline.export" in line
+        assert "; correct the command (usage: python -m pipeline.apps.export" in line
 
     def test_what_was_written_and_checked_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         main([NAME, "sft"])

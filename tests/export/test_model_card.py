@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import model_card, paths
-from pipeline.records import read_json, write_json
+from pipeline.io import paths
+from pipeline.io.records import read_json, write_json
+from pipeline.tracking import model_card
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, SEED, TinyModel
 from tests.tracking import evaluated

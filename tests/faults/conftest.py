@@ -84,7 +84,7 @@ def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def run(stage: str, *axes: str) -> Outcome:
     """Start `stages.<stage>` with these arguments as `python -m` does, in this process and working directory.
 
-    A command of another room is named whole, as in `pipeline.report`.
+    A command of another room is named whole, as in `pipeline.apps.report`.
     """
     module = stage if "." in stage else f"stages.{stage}"
     stderr = io.StringIO()

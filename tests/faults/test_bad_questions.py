@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import scorers
-from pipeline.scorers.missing import score_each
+from pipeline.scorers import loading
+from pipeline.scorers.scoring import score_each
 from tests.faults.breaking import (
     COMPLETE,
     PPO,
@@ -169,5 +169,5 @@ class Speechless:
 def test_a_scorer_that_scores_nothing_is_refused(
     command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorers, "_keyword", lambda *_: Speechless())
+    monkeypatch.setattr(loading, "_keyword", lambda *_: Speechless())
     assert "score none of" in refused(*command.split(), names=("vowels",))

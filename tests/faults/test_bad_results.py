@@ -69,7 +69,7 @@ def broken(path: str, damage: Damage) -> str:
 @pytest.mark.parametrize("command", ["table", "report"])
 @pytest.mark.parametrize("damage, named", cases(BAD_EVALUATIONS))
 def test_broken_evaluations_are_neither_shown_nor_reported(workplace, command, damage, named):
-    module = {"table": "pipeline.evaluation.table", "report": "pipeline.report"}[command]
+    module = {"table": "pipeline.apps.table", "report": "pipeline.apps.report"}[command]
     refused(module, "smoke", names=(broken(EVALUATION, damage), *named))
     assert not Path("reports").exists()
 
@@ -103,7 +103,7 @@ def beside(named: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize("damage, named", cases(BAD_BESIDE))
 def test_what_a_report_cannot_read_it_names_and_writes_none(workplace, damage, named):
     damage(beside(named))
-    refused("pipeline.report", "smoke", names=named)
+    refused("pipeline.apps.report", "smoke", names=named)
     assert not Path("reports").exists()
 
 
@@ -149,7 +149,7 @@ def committed(workplace):
 )
 def test_broken_results_are_not_compared(committed, damage, named):
     damage(beside(named))
-    refused("pipeline.diff", "HEAD", names=named)
+    refused("pipeline.apps.diff", "HEAD", names=named)
 
 
 @pytest.mark.parametrize("damage, named", cases([
@@ -161,5 +161,5 @@ def test_broken_results_are_not_compared(committed, damage, named):
 ]))  # fmt: skip
 def test_a_policy_is_not_exported_with_a_card_of_broken_results(workplace, damage, named):
     damage(beside(named))
-    refused("pipeline.export", "smoke", "sft", names=named)
+    refused("pipeline.apps.export", "smoke", "sft", names=named)
     assert not [path for path in Path("exports").rglob("*") if path.is_file()]

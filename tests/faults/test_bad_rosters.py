@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import roster
-from pipeline.config import load_roster
+from pipeline.apps import roster
+from pipeline.config.loader import load_roster
 from tests.faults.conftest import refused
 
 PARAMS = Path("params.yaml")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import digests, wheel
+from pipeline.sources import digests, pypi
 from tests.faults.conftest import refused
 from tests.faults.sourced import OTHER, data, kept_wheel, patched, renamed, source, special, zipped
 from tests.sources.conftest import offer_wheels
@@ -125,7 +125,7 @@ def test_two_entries_of_one_name(workplace: Path) -> None:
 
 
 def test_more_files_than_the_bound(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheel, "MAX_FILES", 2)
+    monkeypatch.setattr(pypi, "MAX_FILES", 2)
     kept_wheel(zipped(*((f"sample/data/{number}", ROW) for number in range(3))))
     refused("download", "smoke", names=("data.sources.prompts", "more than 2 files"))
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.config.loader import load
 from pipeline.config.sections import JudgeFit
-from pipeline.errors import UserError
-from pipeline.judge import card
-from pipeline.judge.fit import POSITIVES, Sample, draw_samples
-from pipeline.scorers import load_judges
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.scorers import cards
+from pipeline.scorers.fitting import POSITIVES, Sample, draw_samples
+from pipeline.scorers.loading import load_judges
 from tests.judge.tiny_judges import PROMPTS, run_stage, write_csv, write_experiment, write_labels
 from tests.scorers.tiny import fit_parameters, sentences
 
@@ -140,4 +140,4 @@ def test_a_judge_that_cannot_score_a_text_of_its_card_is_named():
         for name in (POSITIVES, "calm", "plain", "talk")
     }
     with pytest.raises(UserError, match="score.judges: gap could not score 4 of the 8 texts"):
-        card.describe_pinned(samples, Gap(), JudgeFit(**FIT))
+        cards.describe_pinned(samples, Gap(), JudgeFit(**FIT))

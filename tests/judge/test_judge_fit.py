@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.sections import JudgeFit
-from pipeline.errors import UserError
-from pipeline.judge.fit import POSITIVES, draw_samples, fit_heads
+from pipeline.io.errors import UserError
+from pipeline.scorers.fitting import POSITIVES, draw_samples, fit_heads
 from tests.scorers.tiny import fit_parameters, write_jsonl
 
 NAMES = ("calm", "plain", "talk")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from pipeline.judge.measures import auc, auc_interval, calibration, rate
+from pipeline.scorers.cards import auc, auc_interval, calibration, rate
 
 
 @pytest.mark.parametrize(

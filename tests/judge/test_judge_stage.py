@@ -5,11 +5,11 @@ import shutil
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.errors import UserError
-from pipeline.records import read_json
-from pipeline.scorers import load_judges, load_scorer
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json
+from pipeline.scorers.loading import load_judges, load_scorer
 from tests.data.dialogues import section, write_jsonl
 from tests.judge.tiny_judges import run_stage, write_csv, write_experiment, write_labels
 from tests.scorers.tiny import fit_parameters, sentences

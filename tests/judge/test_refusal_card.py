@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
 from pipeline.config.sections import RefusalSection
-from pipeline.errors import UserError
-from pipeline.judge.refusals import describe_refusal
-from pipeline.records import read_json
-from pipeline.scorers import load_refusal
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json
+from pipeline.scorers.cards import describe_refusal
+from pipeline.scorers.loading import load_refusal
+from pipeline.tracking.recording import NullRun
 from stages import judge
 from tests.judge.tiny_judges import write_experiment
 

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.records import read_json
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
+from pipeline.apps.stage import Stage
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.records import read_json
+from pipeline.tracking.recording import NullRun
 from stages import judge
 from tests.scorers.tiny import sentences, write_jsonl, write_parameters
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
-from pipeline.config import load
-from pipeline.plan import memory
-from pipeline.plan.shape import shape_of
+from pipeline.apps.plan import memory
+from pipeline.apps.plan.shape import shape_of
+from pipeline.config.loader import load
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = json.loads((ROOT / "results" / "memory" / "peaks.json").read_text(encoding="utf-8"))["bytes"]

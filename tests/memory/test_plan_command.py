@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.config.sections import ModelSection, Source
-from pipeline.errors import UserError
-from pipeline.plan.__main__ import main, plan
-from pipeline.plan.configuration import configuration
+from pipeline.apps.plan.__main__ import main, plan
+from pipeline.apps.plan.configuration import configuration
+from pipeline.config.fields import Source
+from pipeline.config.sections import ModelSection
+from pipeline.io import paths
+from pipeline.io.errors import UserError
 from pipeline.sources import cache
 from tests.loopback import running
 from tests.policy.tiny_llama import LLAMA

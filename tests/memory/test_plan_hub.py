@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.policy.tiny_model import NAME, ROOT
 from tests.sources.hub_server import COMMIT, Hub, serving
 
@@ -37,7 +37,7 @@ def told(tmp_path: Path, served: bytes, pinned: bytes) -> tuple[int, str, str, l
     with serving(Hub(files)) as hub:
         places = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
         places |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
-        command = [sys.executable, "-m", "pipeline.plan", NAME]
+        command = [sys.executable, "-m", "pipeline.apps.plan", NAME]
         done = subprocess.run(
             command, cwd=tmp_path, env=os.environ | places, capture_output=True, text=True, check=False, timeout=300
         )

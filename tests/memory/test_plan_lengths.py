@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.plan.lengths import lengths
+from pipeline.apps.plan.work import lengths
+from pipeline.io import paths
 from tests.policy.tiny_model import section
 
 WORDS = "we walked slowly along the quiet river until the evening bells began to ring over the old town"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from pipeline.models import lora_config
-from pipeline.plan.shape import Shape, shape_of
+from pipeline.apps.plan.shape import Shape, shape_of
+from pipeline.policy.loading import lora_config
 from tests.policy.tiny_model import section
 
 LLAMA = LlamaConfig(

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import models, paths, quantization
-from pipeline.errors import UserError
-from pipeline.merging import merged
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.policy import loading, quantization
+from pipeline.policy.adapters import merged
 from tests.policy import tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import END, NAME, ROOT, SEED, START, VOCABULARY, section
@@ -33,7 +34,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_cuda_it_is_refused_with_a_remedy() -> None:
     with pytest.raises(UserError, match=r"model\.quantization: nf4 needs CUDA.*null"):
-        models.load_base(NAME, section("model", **NF4))
+        loading.load_base(NAME, section("model", **NF4))
 
 
 def test_another_version_of_the_library_is_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_linear_layers_alone_are_quantized_and_adapters_learn_in_float32(on_cpu: Any) -> None:
-    model = models.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora())
+    model = loading.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora())
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
     quantized = {name for name, dtype in kinds.items() if dtype == torch.uint8}
     assert len(quantized) == 2 * 7
@@ -79,7 +80,7 @@ def test_a_quantized_base_is_close_to_the_base(on_cpu: Any) -> None:
     completions = tiny_model.completions(6)
     found = {}
     for name, settings in (("whole", section("model")), ("nf4", on_cpu)):
-        policy = LLAMA.policy_of(models.load_base(NAME, settings))
+        policy = LLAMA.policy_of(loading.load_base(NAME, settings))
         with torch.no_grad():
             found[name] = policy.analyze(completions).logprobs
     assert not torch.equal(found["whole"], found["nf4"])
@@ -88,7 +89,7 @@ def test_a_quantized_base_is_close_to_the_base(on_cpu: Any) -> None:
 
 
 def test_no_adapter_is_folded_into_four_bits(on_cpu: Any) -> None:
-    model = models.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora())
+    model = loading.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora())
     before = {name: item.clone() for name, item in model.state_dict().items()}
     with merged(model):
         assert all(torch.equal(before[name], item) for name, item in model.state_dict().items())
@@ -102,18 +103,18 @@ def test_weights_that_are_no_numbers_are_told_although_four_bits_hide_them(on_cp
     tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"NaN or infinity in model\.layers\.1\.mlp\.up_proj\.weight"):
-        models.load_base(NAME, on_cpu)
+        loading.load_base(NAME, on_cpu)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_trainers_leave_the_adapter_as_precise_as_it_was(method: str, on_cpu: Any) -> None:
-    from pipeline.curves import CurveCallback
-    from pipeline.dpo import causal as dpo
-    from pipeline.examples import chosen
-    from pipeline.sft import causal as sft
+    from pipeline.methods.dpo import causal as dpo
+    from pipeline.methods.loop.curves import CurveCallback
+    from pipeline.methods.sft import causal as sft
+    from pipeline.preferences.pairs import chosen
     from tests.policy import tiny_llama
 
-    policy = LLAMA.policy_of(models.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora()))
+    policy = LLAMA.policy_of(loading.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora()))
     before = [item.clone() for item in policy.model.parameters() if item.requires_grad]
     pairs = tiny_llama.pairs(4)
     given: Any = chosen(pairs) if method == "sft" else pairs

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import dpo, models, recomputation, sft
 from pipeline.config.sections import FullReference
-from pipeline.examples import chosen
-from pipeline.policy import Decoding
+from pipeline.methods import dpo, sft
+from pipeline.policy import loading, recomputation
+from pipeline.policy.types import Decoding
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama, tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, SEED, TinyModel, section
@@ -32,7 +33,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def policy_of(tiny: TinyModel, recomputes: bool) -> Any:
     """Return a policy whose adapter changes it, the same whether or not it recomputes."""
     settings = section("model", architecture=tiny.architecture, gradient_checkpointing=recomputes)
-    policy = tiny.policy_of(models.new_policy_model(NAME, SEED, settings, tiny.lora()))
+    policy = tiny.policy_of(loading.new_policy_model(NAME, SEED, settings, tiny.lora()))
     torch.manual_seed(3)
     tiny_model.perturb(policy.model, 0.2)
     return policy
@@ -132,11 +133,11 @@ def test_a_reference_whose_weights_are_all_trained_recomputes_too(tiny: TinyMode
     values = section("sft", **ONE_UPDATE).model_dump()
     full = {"kind": "full", "max_demonstration_tokens": 16, "require": {"rouge_l": None, "toxicity_mean": None}}
     reference = FullReference.model_validate(values | full)
-    model = models.new_reference_model(NAME, SEED, settings, reference)
+    model = loading.new_reference_model(NAME, SEED, settings, reference)
     rows = sft.train(
         tiny.architecture,
         model,
-        models.load_tokenizer(NAME),
+        loading.load_tokenizer(NAME),
         chosen(tiny_llama.pairs(8)),
         reference,
         0,

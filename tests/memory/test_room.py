@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan import room
+from pipeline.io import machine
 
 GIB = 2**30
 
@@ -18,13 +18,13 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path / "proc"
 
 
-def found(proc: Path, cgroup: str, files: dict[str, str]) -> room.Room:
+def found(proc: Path, cgroup: str, files: dict[str, str]) -> machine.Room:
     (proc / "self" / "cgroup").write_text(cgroup)
     root = proc.parent / "cgroup"
     for place, text in files.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(text)
-    left = room.host(proc, root)
+    left = machine.host(proc, root)
     assert left is not None
     return left
 
@@ -54,4 +54,4 @@ def test_version_1_counts_too(proc: Path) -> None:
 def test_a_limit_on_addresses_counts_too(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3 * GIB, resource.RLIM_INFINITY))
     left = found(proc, "0::/\n", {"x": ""})
-    assert left.bytes == 3 * GIB - room.UNUSED_ADDRESSES and "ulimit" in left.bound
+    assert left.bytes == 3 * GIB - machine.UNUSED_ADDRESSES and "ulimit" in left.bound

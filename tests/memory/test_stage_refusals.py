@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from pipeline import paths
 from pipeline.data.schema import PromptRow, to_json
-from pipeline.models import write_reference_manifest
-from pipeline.records import write_jsonl
+from pipeline.io import paths
+from pipeline.io.records import write_jsonl
+from pipeline.policy.loading import write_reference_manifest
 from tests.smoke import workspace
 from tests.smoke.checkpoint import write_checkpoint
 

@@ -6,12 +6,12 @@ import shutil
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline import paths
+from pipeline.apps.export import export
 from pipeline.data.schema import prompt_row
-from pipeline.export import export
-from pipeline.pairs import read_pairs
+from pipeline.io import paths
 from pipeline.policy.language_model import LanguageModelPolicy
 from pipeline.policy.prompts import prompt_ids
+from pipeline.preferences.pairs import read_pairs
 from tests.faults.conftest import run
 from tests.policy.chatting import EXPERIMENT, write_base, write_parameters, write_split
 from tests.policy.tiny_model import ROOT

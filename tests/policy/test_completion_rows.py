@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from pipeline import models
 from pipeline.data.schema import prompt_row
 from pipeline.evaluation.completing import completion_rows
-from pipeline.policy import Completion, Prompt
+from pipeline.policy import loading
 from pipeline.policy.prompts import tokenize_prompts
+from pipeline.policy.types import Completion, Prompt
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import NOT_SAMPLED
 
@@ -34,7 +34,7 @@ def rows_of(policy):
 @pytest.fixture
 def trained(policy):
     tiny_llama.perturb(policy.model)
-    models.save_adapter(policy.model, "exp", 0, "ppo")
+    loading.save_adapter(policy.model, "exp", 0, "ppo")
     return tiny_llama.load("ppo")
 
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline.errors import NotFiniteError
-from pipeline.policy import Decoding
+from pipeline.io.errors import NotFiniteError
 from pipeline.policy.language_model import READ_AT_ONCE
 from pipeline.policy.sampling import token_statistics
+from pipeline.policy.types import Decoding
 from tests.policy.tiny_model import END, VOCABULARY, completions, perturb, prompts
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.policy import Decoding
+from pipeline.policy.types import Decoding
 from tests.policy.tiny_model import completions, perturb, prompts
 
 

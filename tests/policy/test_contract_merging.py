@@ -6,9 +6,9 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from pipeline import models
-from pipeline.merging import merged
-from pipeline.policy import Decoding
+from pipeline.policy import loading
+from pipeline.policy.adapters import merged
+from pipeline.policy.types import Decoding
 from tests.policy.tiny_model import completions, perturb, prompts
 
 
@@ -88,10 +88,10 @@ def test_switching_to_the_base_inside_leaves_no_trace(changed):
 
 
 def test_an_adapter_on_a_shared_weight_changes_its_own_module_alone(tiny, workplace):
-    base = models.load_base("exp", tiny.model())
+    base = loading.load_base("exp", tiny.model())
     base.get_output_embeddings().weight = base.get_input_embeddings().weight
     policy = tiny.policy_of(
-        get_peft_model(base, models.lora_config(tiny.model(), tiny.lora(target_modules=["lm_head"])))
+        get_peft_model(base, loading.lora_config(tiny.model(), tiny.lora(target_modules=["lm_head"])))
     )
     perturb(policy.model)
     before, places = outputs(policy), bytes_of(policy.model)

@@ -6,9 +6,9 @@ from contextlib import nullcontext, suppress
 import pytest
 import torch
 
-from pipeline import models
-from pipeline.policy import Decoding
+from pipeline.policy import loading
 from pipeline.policy.likelihood import sequence_logprobs
+from pipeline.policy.types import Decoding
 from tests.policy.tiny_model import HIDDEN, completions, perturb, prompts
 
 
@@ -79,7 +79,7 @@ def test_a_changed_policy_has_kl_and_the_reference_stays(policy):
 
 def test_the_base_is_untouched_whatever_the_policy_and_the_reference_are(tiny, policy):
     perturb(policy.model)
-    base = models.load_base("exp", tiny.model())
+    base = loading.load_base("exp", tiny.model())
     alone = as_policy(tiny.policy_of(base))
     torch.testing.assert_close(as_base(policy), alone, atol=1e-5, rtol=1e-5)
     if policy.reference_has_adapter:
@@ -151,7 +151,7 @@ def test_the_base_weights_are_there_once(tiny, policy):
         found = [parameter.untyped_storage() for parameter in model.parameters()]
         return {storage.data_ptr(): storage.nbytes() for storage in found}
 
-    base = models.load_base("exp", tiny.model())
+    base = loading.load_base("exp", tiny.model())
     for _ in wander(policy):
         pass
     own = {item.untyped_storage().data_ptr() for item in policy.trainable()["adapter"]}
@@ -162,7 +162,7 @@ def test_the_base_weights_are_there_once(tiny, policy):
 
 def test_a_loaded_policy_samples_without_anything_that_learns(tiny, policy):
     perturb(policy.model)
-    models.save_adapter(policy.model, "exp", 0, "ppo")
+    loading.save_adapter(policy.model, "exp", 0, "ppo")
     loaded = tiny.load("ppo")
     assert learning(loaded.model) == []
     assert not any(module.training for module in loaded.model.modules())

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline.policy import Completion, Decoding
 from pipeline.policy.language_model import READ_AT_ONCE
+from pipeline.policy.types import Completion, Decoding
 from tests.policy import tiny_model
 from tests.policy.tiny_model import END, NOT_SAMPLED, START, VOCABULARY
 

@@ -5,12 +5,13 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from pipeline import models, paths
+from pipeline.io import paths
+from pipeline.policy import loading
 from tests.policy.tiny_model import perturb
 
 
 def saved(policy, method="ppo"):
-    return models.save_adapter(policy.model, "exp", 0, method)
+    return loading.save_adapter(policy.model, "exp", 0, method)
 
 
 def test_only_the_policy_adapter_is_saved_and_not_as_pickle(policy):
@@ -52,8 +53,8 @@ def test_the_order_of_a_set_does_not_reach_the_disk(tiny, policy):
 
 
 def test_another_seed_starts_from_another_adapter(tiny, workplace):
-    models.write_reference_manifest("exp", 1, "base")
-    first, second = (models.new_policy_model("exp", seed, tiny.model(), tiny.lora()).state_dict() for seed in (0, 1))
+    loading.write_reference_manifest("exp", 1, "base")
+    first, second = (loading.new_policy_model("exp", seed, tiny.model(), tiny.lora()).state_dict() for seed in (0, 1))
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline.config.sections import KeywordScorer
-from pipeline.policy import Decoding
 from pipeline.policy.dev_check import dev_check
+from pipeline.policy.types import Decoding
 from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 

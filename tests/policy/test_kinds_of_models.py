@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import models, paths
+from pipeline.io import paths
+from pipeline.policy import loading
 from tests.policy import tiny_llama
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -55,13 +56,13 @@ def test_what_is_saved_is_loaded_again(make: Any, targets: list[str], architectu
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEVICE", "cpu")
     make().save_pretrained(paths.base_model("exp"), max_shard_size="8KB")
-    models.write_reference_manifest("exp", 0, "base")
+    loading.write_reference_manifest("exp", 0, "base")
     section = tiny_llama.section("model", architecture=architecture)
     lora = tiny_llama.section("lora", r=2, alpha=4, target_modules=targets)
-    trained = models.new_policy_model("exp", 0, section, lora)
+    trained = loading.new_policy_model("exp", 0, section, lora)
     tiny_llama.perturb(trained)
-    models.save_adapter(trained, "exp", 0, "sft")
-    loaded = models.load_policy_model("exp", 0, section, "sft")
+    loading.save_adapter(trained, "exp", 0, "sft")
+    loaded = loading.load_policy_model("exp", 0, section, "sft")
     learned = {name: value for name, value in trained.state_dict().items() if "lora_" in name}
     found = loaded.state_dict()
     assert learned and all(torch.equal(value, found[name]) for name, value in learned.items())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.policy import make_policy
 from tests.policy import tiny_llama
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from pipeline.data.schema import prompt_row
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.policy.prompts import answer_ids, prompt_ids, tokenize_prompts
 from pipeline.policy.types import Prompt
 from tests.policy import tiny_llama
@@ -128,7 +128,7 @@ def test_a_template_that_tells_the_date_is_refused_and_one_that_takes_it_always_
 
 
 def test_the_template_of_a_checkpoint_is_kept_by_its_import(tmp_path):
-    from pipeline.sources.checkpoint import import_checkpoint
+    from pipeline.sources.importing import import_checkpoint
 
     files = tmp_path / "files"
     write_checkpoint(files)

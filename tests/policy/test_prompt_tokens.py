@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.schema import prompt_row
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.policy.prompts import tokenize_prompts
 from tests.policy import tiny_llama
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from pipeline import models
-from pipeline.errors import UserError
-from pipeline.policy import Decoding
+from pipeline.io.errors import UserError
+from pipeline.policy import loading
+from pipeline.policy.types import Decoding
 from tests.policy import tiny_t5
 from tests.policy.tiny_model import completions, perturb, prompts
 
@@ -86,6 +86,6 @@ def test_the_encoder_learns(policy):
 
 def test_a_checkpoint_that_names_no_start_token_is_refused(tiny, workplace):
     tiny.write_base(decoder_start_token_id=None)
-    model = models.load_base("exp", tiny.model())
+    model = loading.load_base("exp", tiny.model())
     with pytest.raises(UserError, match="decoder_start_token_id .*model.source"):
         tiny.policy_of(model)

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import paths
-from pipeline.checkpoints import Checkpoints
-from pipeline.pairs import Pair
-from pipeline.policy import Completion, Prompt
+from pipeline.io import paths
+from pipeline.methods.loop.checkpoints import Checkpoints
+from pipeline.policy.types import Completion, Prompt
+from pipeline.preferences.pairs import Pair
 from tests.policy.tiny_model import (
     END,
     HARSH,

@@ -9,10 +9,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from pipeline import models, paths
 from pipeline.config.sections import ExperimentFile
-from pipeline.policy import Completion, Policy, Prompt, make_policy
-from pipeline.policy.types import Trace
+from pipeline.io import paths
+from pipeline.policy import loading, make_policy
+from pipeline.policy.types import Completion, Policy, Prompt, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME, SEED = "exp", 0
@@ -56,23 +56,23 @@ class TinyModel:
         """Make the reference a LoRA adapter that changes the base (B is not 0), as an experiment with a task has it."""
         from peft import get_peft_model
 
-        model = get_peft_model(models.load_base(NAME, self.model()), models.lora_config(self.model(), self.lora()))
+        model = get_peft_model(loading.load_base(NAME, self.model()), loading.lora_config(self.model(), self.lora()))
         torch.manual_seed(1)
         perturb(model, 0.3)
-        models.save_adapter(model, NAME, SEED, "reference")
-        models.write_reference_manifest(NAME, SEED, "adapter")
+        loading.save_adapter(model, NAME, SEED, "reference")
+        loading.write_reference_manifest(NAME, SEED, "adapter")
 
     def load(self, policy: str) -> Any:
         """Load a saved policy for sampling."""
-        return self.policy_of(models.load_policy_model(NAME, SEED, self.model(), policy))
+        return self.policy_of(loading.load_policy_model(NAME, SEED, self.model(), policy))
 
     def new_policy(self, **lora: Any) -> Any:
         """Return a policy with a fresh trainable adapter."""
-        return self.policy_of(models.new_policy_model(NAME, SEED, self.model(), self.lora(**lora)))
+        return self.policy_of(loading.new_policy_model(NAME, SEED, self.model(), self.lora(**lora)))
 
     def policy_of(self, model: Any) -> Policy:
         """Wrap a loaded model."""
-        return make_policy(self.architecture, model, models.load_tokenizer(NAME))
+        return make_policy(self.architecture, model, loading.load_tokenizer(NAME))
 
 
 def save_base(model: Any, stop_tokens: int | list[int]) -> None:
@@ -80,7 +80,7 @@ def save_base(model: Any, stop_tokens: int | list[int]) -> None:
     model.generation_config.eos_token_id = stop_tokens
     model.save_pretrained(paths.base_model(NAME))
     tokenizer().save_pretrained(paths.base_model(NAME))
-    models.write_reference_manifest(NAME, SEED, "base")
+    loading.write_reference_manifest(NAME, SEED, "base")
 
 
 def tokenizer() -> Any:

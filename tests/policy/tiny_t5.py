@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.policy import Completion
+from pipeline.policy.types import Completion
 from tests.policy.tiny_model import END, HIDDEN, START, VOCABULARY, TinyModel, save_base
 
 FLUENCY = {  # what an experiment with an encoder-decoder has to name; nothing here fetches it

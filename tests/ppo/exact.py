@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from pipeline.policy import Completion
+from pipeline.policy.types import Completion
 from tests.policy import tiny_llama
 
 

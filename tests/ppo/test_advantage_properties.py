@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.masking import completion_mask
-from pipeline.ppo.advantages import estimate_advantages, shape_rewards
+from pipeline.methods.ppo.objectives import estimate_advantages, shape_rewards
+from pipeline.policy.masking import completion_mask
 from tests.ppo import numpy_ppo
 
 QUICK = settings(deadline=None, max_examples=60)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.masking import completion_mask
-from pipeline.ppo.advantages import estimate_advantages, shape_rewards
+from pipeline.methods.ppo.objectives import estimate_advantages, shape_rewards
+from pipeline.policy.masking import completion_mask
 from tests.ppo import numpy_ppo
 
 LENGTHS = [7, 1, 4, 6]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.sections import KeywordScorer
-from pipeline.ppo.trainer import PPOTrainer
+from pipeline.methods.ppo.trainer import PPOTrainer
 from pipeline.scorers.keyword import load
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import WORDS, TinyModel, prompts, section

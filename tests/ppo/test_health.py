@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import ppo
-from pipeline.ppo.health import CAUSES, Health
-from pipeline.ppo.train import Trained
+from pipeline.methods import ppo
+from pipeline.methods.ppo.health import CAUSES, Health
+from pipeline.methods.ppo.train import Trained
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import HARSH, prompts, reward_of, section, trainer_of
 

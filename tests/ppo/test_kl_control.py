@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.ppo.kl_control import KLController
+from pipeline.methods.ppo.objectives import KLController
 
 
 def after(kl, target=4.0, completions=50, horizon=1000):

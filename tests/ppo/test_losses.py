@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.masking import completion_mask
-from pipeline.ppo.losses import policy_loss, value_loss
+from pipeline.methods.ppo.objectives import policy_loss, value_loss
+from pipeline.policy.masking import completion_mask
 
 LENGTHS = torch.tensor([5, 2, 4])
 MASK = completion_mask(LENGTHS, 5)

@@ -11,12 +11,13 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import paths, ppo, process
+from pipeline.apps.stage import run_stage
 from pipeline.data.schema import prompt_row, to_json
-from pipeline.errors import NotFiniteError
-from pipeline.ppo.update import Updater
-from pipeline.records import write_jsonl
-from pipeline.stage import run_stage
+from pipeline.io import paths, process
+from pipeline.io.errors import NotFiniteError
+from pipeline.io.records import write_jsonl
+from pipeline.methods import ppo
+from pipeline.methods.ppo.update import Updater
 from stages import train_ppo
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section, trainer_of

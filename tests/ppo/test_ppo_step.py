@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.ppo.trainer import PPOTrainer
+from pipeline.methods.ppo.trainer import PPOTrainer
 from tests.ppo.tiny_ppo import ROLLOUT, adapter_of, prompts, rollouts_of, trainer_of
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from pipeline import ppo
 from pipeline.config.sections import KeywordScorer
-from pipeline.errors import UserError
-from pipeline.policy import Decoding
-from pipeline.ppo.train import endless_batches
+from pipeline.io.errors import UserError
+from pipeline.methods import ppo
+from pipeline.methods.ppo.train import endless_batches
+from pipeline.policy.types import Decoding
 from pipeline.scorers.keyword import load
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import reward_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.ppo.scaling import ScoreScaling
+from pipeline.methods.ppo.objectives import ScoreScaling
 
 SIZES = [5, 1, 16, 2, 40]
 

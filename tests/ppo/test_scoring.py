@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import HARSH, REWARD, prompts, reward_of, rollouts_of, trainer_of
 

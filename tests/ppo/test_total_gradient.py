@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.methods.ppo.rollout import Rollout
+from pipeline.methods.ppo.update import Updater
 from pipeline.policy.types import Analysis
-from pipeline.ppo.rollout import Rollout
-from pipeline.ppo.update import Updater
 from tests.policy import tiny_llama
 from tests.ppo.exact import float64_everywhere, policy_in_float64
 from tests.ppo.tiny_ppo import section

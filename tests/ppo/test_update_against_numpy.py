@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.ppo.rollout import Rollout
+from pipeline.methods.ppo.rollout import Rollout
 from tests.policy import tiny_llama
 from tests.ppo import numpy_ppo
 from tests.ppo.exact import Snapshot

@@ -5,11 +5,11 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.config.sections import KeywordScorer
-from pipeline.policy import Prompt
-from pipeline.ppo.rollout import Rollout
-from pipeline.ppo.trainer import PPOTrainer
-from pipeline.scorers import Reward
+from pipeline.methods.ppo.rollout import Rollout
+from pipeline.methods.ppo.trainer import PPOTrainer
+from pipeline.policy.types import Prompt
 from pipeline.scorers.keyword import load
+from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 
 HARSH = load("harsh", KeywordScorer(kind="keyword", keywords=list(tiny_llama.HARSH), saturation=2))

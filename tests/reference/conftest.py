@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths, process
+from pipeline.apps.stage import run_stage
 from pipeline.data.schema import prompt_row, to_json
-from pipeline.records import write_jsonl
-from pipeline.stage import run_stage
+from pipeline.io import paths, process
+from pipeline.io.records import write_jsonl
 from stages import reference
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel, prompts

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import models, paths, sft
 from pipeline.config.sections import AdapterReference, FullReference
-from pipeline.examples import chosen
+from pipeline.io import paths
+from pipeline.methods import sft
+from pipeline.policy import loading
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import NAME, SEED, section
 from tests.reference.conftest import files, reference_section
@@ -23,7 +25,7 @@ class Interrupted(Exception):
 
 def reference_of(tiny, kind):
     settings = SECTIONS[kind].model_validate(reference_section(tiny, {"kind": kind, "epochs": 3, "batch_size": 6}))
-    return models.new_reference_model(NAME, SEED, tiny.model(), settings), settings
+    return loading.new_reference_model(NAME, SEED, tiny.model(), settings), settings
 
 
 def policy_on_a_task(tiny, kind):
@@ -50,7 +52,7 @@ def train(tiny, case, tmp_path, monkeypatch):
 
     def run(every: int = 0, until: int = UPDATES + 1) -> Any:
         model, settings = CASES[case](tiny, case)
-        tokenizer, heard = models.load_tokenizer(NAME), []
+        tokenizer, heard = loading.load_tokenizer(NAME), []
 
         def report(step: int, _: dict[str, float]) -> None:
             heard.append(step)
@@ -93,7 +95,7 @@ def test_the_stage_that_is_killed_goes_on_and_writes_the_same_files(architecture
         monkeypatch.setenv("CHECKPOINT_EVERY", every)
         if every != "0":
             with monkeypatch.context() as patch:
-                patch.setattr(models, "write_reference", lambda *_: (_ for _ in ()).throw(Interrupted))
+                patch.setattr(loading, "write_reference", lambda *_: (_ for _ in ()).throw(Interrupted))
                 with pytest.raises(Interrupted):
                     run(tiny, {}, kind=kind, epochs=2)
             assert files() == {}

@@ -8,10 +8,12 @@ import pytest
 import torch
 import transformers
 
-from pipeline import model_card, models, paths
-from pipeline.export import export
-from pipeline.fingerprint import adapter_fingerprint
-from pipeline.records import write_json
+from pipeline.apps.export import export
+from pipeline.io import paths
+from pipeline.io.hashing import adapter_fingerprint
+from pipeline.io.records import write_json
+from pipeline.policy import loading
+from pipeline.tracking import model_card
 from tests.policy.tiny_model import NAME, SEED, completions, perturb
 
 
@@ -33,7 +35,7 @@ def policy(tiny, learnt):
     (learnt / "dvc.yaml").write_text((Path(__file__).parents[2] / "dvc.yaml").read_text())
     policy = tiny.new_policy()
     perturb(policy.model, 0.3)
-    folder = models.save_adapter(policy.model, NAME, SEED, "sft")
+    folder = loading.save_adapter(policy.model, NAME, SEED, "sft")
     write_json(paths.metrics(NAME, "sft", SEED), {"adapter_sha256": adapter_fingerprint(folder)})
     return policy
 

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from pipeline import models, paths
-from pipeline.projection import Execution
+from pipeline.io import paths
+from pipeline.policy import loading
+from pipeline.tracking.execution import Execution
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, SEED
 from tests.policy.tiny_t5 import T5
@@ -123,5 +124,5 @@ class TestOfAnEncoderDecoder:
     def test_bfloat16_is_trained_in_float32_and_kept_as_it_is_used(self, tiny, stage):
         stage(kind="full", epochs=10, model={"dtype": "bfloat16"})
         section = tiny.model().model_copy(update={"dtype": "bfloat16"})
-        assert {item.dtype for item in models.load_start(NAME, SEED, section).parameters()} == {torch.bfloat16}
+        assert {item.dtype for item in loading.load_start(NAME, SEED, section).parameters()} == {torch.bfloat16}
         assert train()["last"]["policy/loss"] < 0.5, "in bfloat16 most of an update is rounded away"

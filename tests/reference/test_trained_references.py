@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import models, paths
-from pipeline.errors import UserError
-from pipeline.policy import Decoding
-from pipeline.projection import Execution
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.policy import loading
+from pipeline.policy.types import Decoding
+from pipeline.tracking.execution import Execution
 from tests.policy.tiny_model import NAME, SEED, completions, perturb, prompts
 from tests.policy.tiny_t5 import T5
 from tests.reference.conftest import ANSWER, METRICS, files
@@ -56,14 +57,14 @@ def test_every_training_starts_from_it_and_is_compared_to_it(tiny, learnt, kind)
     with policy.reference():
         torch.testing.assert_close(analyzed(policy), start, atol=1e-5, rtol=1e-5)
     with policy.base():
-        base = start if kind == "full" else analyzed(tiny.policy_of(models.load_base(NAME, tiny.model())))
+        base = start if kind == "full" else analyzed(tiny.policy_of(loading.load_base(NAME, tiny.model())))
         torch.testing.assert_close(analyzed(policy), base, atol=1e-5, rtol=1e-5)
-    models.save_adapter(policy.model, NAME, SEED, "sft")
+    loading.save_adapter(policy.model, NAME, SEED, "sft")
     torch.testing.assert_close(analyzed(tiny.load("sft")), analyzed(policy), atol=1e-5, rtol=1e-5)
 
 
 def test_there_is_one_copy_of_the_weights(tiny, learnt):
-    base = sum(item.numel() for item in models.load_base(NAME, tiny.model()).parameters())
+    base = sum(item.numel() for item in loading.load_base(NAME, tiny.model()).parameters())
     policy = tiny.new_policy()
     adapters = 2 if policy.reference_has_adapter else 1
     own = sum(item.numel() for item in policy.trainable()["adapter"])
@@ -77,7 +78,7 @@ def test_all_weights_of_the_model_and_no_more_were_trained(tiny, learnt, kind):
         before = load_file(paths.base_model(NAME) / "model.safetensors")
         assert stored.keys() == before.keys()
         assert all(not torch.equal(stored[name], before[name]) for name in stored)
-        trained = sum(item.numel() for item in models.load_base(NAME, tiny.model()).parameters())
+        trained = sum(item.numel() for item in loading.load_base(NAME, tiny.model()).parameters())
     else:
         trained = sum(item.numel() for item in load_file(folder / "adapter_model.safetensors").values())
     assert metrics()["train"]["trainable_parameters"] == trained

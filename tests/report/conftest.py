@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import report
+from pipeline.apps import report
 from tests.report.made import NAME, Made, Planted
 
 CHROMIUM = shutil.which("chromium")

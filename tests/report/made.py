@@ -3,8 +3,8 @@
 import numpy as np
 import yaml
 
-from pipeline import paths
-from pipeline.records import write_csv, write_json, write_jsonl
+from pipeline.io import paths
+from pipeline.io.records import write_csv, write_json, write_jsonl
 from tests.report.made_numbers import (
     BASELINES,
     CATEGORIES,

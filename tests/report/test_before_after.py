@@ -4,9 +4,10 @@ import csv
 
 import pytest
 
-from pipeline import paths, report
-from pipeline.records import read_jsonl, write_jsonl
-from pipeline.report import before_after, material
+from pipeline.apps import report
+from pipeline.apps.report import before_after, material
+from pipeline.io import paths
+from pipeline.io.records import read_jsonl, write_jsonl
 from tests.report.made import NAME
 from tests.report.made_numbers import JUDGES, METHODS
 

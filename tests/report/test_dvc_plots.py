@@ -6,9 +6,9 @@ import sys
 import pytest
 import yaml
 
-from pipeline import paths
-from pipeline.records import write_csv
-from pipeline.report import dvc_plots
+from pipeline.apps.report import dvc_plots
+from pipeline.io import paths
+from pipeline.io.records import write_csv
 from tests.report.conftest import Watched
 
 PLOTS = {"scatter": {"x": "perplexity", "y": "toxicity"}, "linear": {"x": "perplexity", "y": "toxicity"}}

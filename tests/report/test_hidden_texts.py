@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline import paths
-from pipeline.errors import UserError
-from pipeline.records import read_jsonl, write_jsonl
-from pipeline.report import texts
+from pipeline.apps.report import texts
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_jsonl, write_jsonl
 from tests.report.made import NAME, OFFENSIVE
 from tests.report.made_numbers import JUDGES, POLICIES, digest
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.report import charts, figures, latex, material, page, palette
-from pipeline.report.__main__ import main
+from pipeline.apps.report import charts, figures, latex, material, page, palette
+from pipeline.apps.report.__main__ import main
+from pipeline.io import paths
 from tests.report.made import NAME, Made
 from tests.report.made_numbers import METHODS, POLICIES
 

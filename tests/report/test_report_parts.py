@@ -3,8 +3,8 @@
 import re
 import shutil
 
-from pipeline import paths
-from pipeline.report import charts, material, page
+from pipeline.apps.report import charts, material, page
+from pipeline.io import paths
 from tests.report.made import NAME, Made
 from tests.report.made_numbers import JUDGES, METHODS, POLICIES, digest, interval
 

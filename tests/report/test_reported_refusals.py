@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from pipeline import paths, report
-from pipeline.errors import UserError
-from pipeline.records import read_json, write_json
-from pipeline.report import charts, latex, material, page
+from pipeline.apps import report
+from pipeline.apps.report import charts, latex, material, page
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.io.records import read_json, write_json
 from tests.report.made import NAME, Declining, Made
 from tests.report.made_numbers import CATEGORIES, LEVEL, POLICIES, digest, interval
 

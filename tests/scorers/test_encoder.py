@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import UserError
-from pipeline.scorers.encoder import Encoder
-from pipeline.scorers.window import BATCH_SIZE
+from pipeline.io.errors import UserError
+from pipeline.scorers.embedding_head import Encoder
+from pipeline.scorers.pretrained import BATCH_SIZE
 from tests.scorers.tiny import DIMENSION, MODULES, sentences
 
 TEXTS = ["", ".", "the man", *sentences(2 * BATCH_SIZE, seed=1), *sentences(BATCH_SIZE, seed=2, toxic=True)]

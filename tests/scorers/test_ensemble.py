@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
 from pipeline.config.sections import EnsembleScorer, KeywordScorer, RewardSection
-from pipeline.scorers import load_reward, load_scorer
+from pipeline.io import paths
 from pipeline.scorers.ensemble import Member, combine
-from pipeline.sources.of_scorers import sources_of
+from pipeline.scorers.loading import load_reward, load_scorer
+from pipeline.scorers.sources import sources_of
 from pipeline.sources.pins import declared
 from tests.scorers import tiny_classifiers as tiny
 

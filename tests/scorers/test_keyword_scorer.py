@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.config.sections import KeywordScorer
-from pipeline.scorers import load_scorer
+from pipeline.scorers.loading import load_scorer
 
 
 def make(keywords=("darn", "silly"), saturation=4):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.scorers.missing import score_each
+from pipeline.scorers.scoring import score_each
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, -0.1, 1.5])

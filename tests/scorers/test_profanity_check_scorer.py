@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from pipeline.config.sections import ProfanityCheckScorer
-from pipeline.errors import UserError
-from pipeline.scorers import load_scorer
+from pipeline.io.errors import UserError
 from pipeline.scorers import profanity_check as ours
+from pipeline.scorers.loading import load_scorer
 from tests.scorers.tiny import ROOT
 
 LOAD = """

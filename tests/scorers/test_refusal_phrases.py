@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config.sections import RefusalPhrases, RefusalSection
-from pipeline.scorers import load_refusal
+from pipeline.scorers.loading import load_refusal
 
 
 def judge(words=40):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import paths
 from pipeline.config.sections import KeywordScorer, RewardSection
-from pipeline.errors import UserError
-from pipeline.scorers import load_reward
+from pipeline.io import paths
+from pipeline.io.errors import UserError
+from pipeline.scorers.loading import load_reward
 from tests.scorers import tiny_classifiers as tiny
 
 PROMPTS = ["you are so stupid", "thank you"]

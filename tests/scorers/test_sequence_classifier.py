@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import UserError
-from pipeline.scorers.clear_sentences import HOSTILE, KIND
+from pipeline.io.errors import UserError
+from pipeline.scorers.loading import HOSTILE, KIND
 from pipeline.scorers.sequence_classifier import load
 from tests.scorers import tiny_classifiers as tiny
 

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.config.sections import WordListScorer
-from pipeline.errors import UserError
-from pipeline.scorers import load_scorer
+from pipeline.io.errors import UserError
+from pipeline.scorers.loading import load_scorer
 
 PINNED = {"uri": "file:nowhere", "sha256": "0" * 64}
 

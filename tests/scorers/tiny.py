@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 HARMLESS = (

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from pipeline.config.sections import DetoxifyScorer, SequenceClassifierScorer, Source
-from pipeline.scorers.clear_sentences import HOSTILE, KIND
+from pipeline.config.fields import Source
+from pipeline.config.sections import DetoxifyScorer, SequenceClassifierScorer
+from pipeline.scorers.loading import HOSTILE, KIND
 
 POSITIONS = 48
 HEADS = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")

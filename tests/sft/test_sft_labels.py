@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from pipeline.curves import SUPERVISED_CURVES, CurveCallback
-from pipeline.examples import chosen
-from pipeline.sft import causal
+from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
+from pipeline.methods.sft import causal
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
-from tests.policy.tiny_llama import END
+from tests.policy.tiny_model import END
 
 
 def trainer_of(policy, pairs, **changes):

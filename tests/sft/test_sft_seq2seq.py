@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from pipeline import models, sft
-from pipeline.curves import SUPERVISED_CURVES, CurveCallback
-from pipeline.examples import Example, chosen
-from pipeline.packing import IGNORED
-from pipeline.sft import seq2seq
+from pipeline.methods import sft
+from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
+from pipeline.methods.loop.packing import IGNORED
+from pipeline.methods.sft import seq2seq
+from pipeline.policy import loading
+from pipeline.policy.demonstrations import Example
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama, tiny_t5
 from tests.policy.tiny_model import END, START, section
 from tests.policy.tiny_t5 import T5
@@ -111,7 +113,7 @@ def test_an_end_in_the_target_is_learnt_and_none_is_where_there_is_none():
 
 
 def tiny_decoding():
-    from pipeline.policy import Decoding
+    from pipeline.policy.types import Decoding
 
     return Decoding(14)
 
@@ -129,7 +131,7 @@ def test_a_task_reference_stays_as_it_is_while_the_policy_leaves_it():
 
 def test_bfloat16_trains_the_adapter_in_float32():
     settings = section("model", architecture="seq2seq", dtype="bfloat16")
-    policy = T5.policy_of(models.new_policy_model("exp", 0, settings, T5.lora()))
+    policy = T5.policy_of(loading.new_policy_model("exp", 0, settings, T5.lora()))
     before = likelihood(policy)
     trained(policy)
     assert likelihood(policy) > before + 10
@@ -141,7 +143,7 @@ def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
     for _ in range(2):
         policy = T5.new_policy()
         rows = trained(policy, epochs=2)
-        folder = models.save_adapter(policy.model, "exp", 0, "sft")
+        folder = loading.save_adapter(policy.model, "exp", 0, "sft")
         found.append(({path.name: path.read_bytes() for path in folder.iterdir()}, rows))
     assert found[0] == found[1]
     assert not [path for path in workplace.joinpath("checkpoints").rglob("*") if path.is_file()]

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pipeline import models, sft
-from pipeline.examples import chosen
+from pipeline.methods import sft
+from pipeline.policy import loading
+from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
 
 
@@ -75,7 +76,7 @@ def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
     found = []
     for _ in range(2):
         policy, rows, _ = trained(epochs=2)
-        folder = models.save_adapter(policy.model, "exp", 0, "sft")
+        folder = loading.save_adapter(policy.model, "exp", 0, "sft")
         found.append(({path.name: path.read_bytes() for path in folder.iterdir()}, rows))
     assert found[0] == found[1]
     assert set(found[0][0]) == {"adapter_config.json", "adapter_model.safetensors"}
@@ -85,5 +86,5 @@ def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
 
 def test_a_trained_policy_loads_as_it_was(workplace):
     policy, _, _ = trained()
-    models.save_adapter(policy.model, "exp", 0, "sft")
+    loading.save_adapter(policy.model, "exp", 0, "sft")
     assert likelihood(tiny_llama.load("sft")) == pytest.approx(likelihood(policy), abs=1e-3)

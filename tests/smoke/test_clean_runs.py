@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.smoke.conftest import WholeRun
 from tests.smoke.workspace import EXPERIMENT, build, stages
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths
-from pipeline.projection.description import History, read_curves, shown_numbers
+from pipeline.io import paths
+from pipeline.tracking.description import History, read_curves, shown_numbers
 from tests.smoke import store
 from tests.smoke.conftest import WholeRun
 from tests.smoke.store import SeenRun

@@ -229,5 +229,5 @@ def test_no_run_is_left_running_after_make_track(workspace: Workspace, python_fo
         send(signal.SIGKILL, "stage", dvc, workspace)
         check_dead(dvc, workspace)
     assert statuses(store) == [*before, "RUNNING"]
-    workspace.started_by(python_folder).python("pipeline.track", **tracking)
+    workspace.started_by(python_folder).python("pipeline.apps.track", **tracking)
     assert "RUNNING" not in statuses(store) and statuses(store)[len(before)] == "KILLED"

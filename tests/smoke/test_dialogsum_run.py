@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.checkpoints.flan_t5 import CONFIG
 from tests.smoke.conftest import WholeRun
 from tests.smoke.dialogsum import EXPERIMENT, REFERENCES, ROWS
@@ -52,8 +52,8 @@ def test_the_reference_is_a_task_adapter_as_the_experiment_says(dialogsum_run: W
 
 
 def test_the_score_of_ppo_is_the_label_s_own_logit(dialogsum_run: WholeRun) -> None:
-    from pipeline.config import load
-    from pipeline.scorers import load_reward
+    from pipeline.config.loader import load
+    from pipeline.scorers.loading import load_reward
 
     texts = ["You are a kind person.", "You are a rotten person."]
     with chdir(dialogsum_run.workspace.root):

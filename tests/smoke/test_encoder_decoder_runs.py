@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
-from pipeline.fingerprint import file_digest
-from pipeline.projection.description import read_curves
+from pipeline.io import paths
+from pipeline.io.hashing import file_digest
+from pipeline.tracking.description import read_curves
 from tests.smoke import store
 from tests.smoke.conftest import WholeRun
 from tests.smoke.store import SeenRun
@@ -83,32 +83,31 @@ def test_every_method_starts_from_the_reference(run: WholeRun) -> None:
 
 
 def test_a_fresh_policy_says_what_the_reference_says(run: WholeRun) -> None:
-    from pipeline import models
-    from pipeline.config import load
+    from pipeline.config.loader import load
     from pipeline.data.schema import read_prompts
-    from pipeline.policy import make_policy
+    from pipeline.policy import loading, make_policy
     from pipeline.policy.prompts import tokenize_prompts
     from pipeline.policy.types import Decoding
 
     with chdir(run.workspace.root):
         settings, dev = load(run.experiment, ("model", "lora")), paths.formatted(run.experiment, "dev")
-        tokenizer = models.load_tokenizer(run.experiment)
-        fresh = models.new_policy_model(run.experiment, 0, settings.model, settings.lora).eval()
+        tokenizer = loading.load_tokenizer(run.experiment)
+        fresh = loading.new_policy_model(run.experiment, 0, settings.model, settings.lora).eval()
         policy = make_policy(settings.model.architecture, fresh, tokenizer)
         prompts = tokenize_prompts(read_prompts(dev)[:4], tokenizer, settings.model, dev)
         completions = policy.complete(prompts, Decoding(max_new_tokens=8), samples=1, seed=0, batch_size=4)
         own = policy.analyze(completions)
         with policy.reference():
             reference = policy.analyze(completions)
-        base = make_policy(settings.model.architecture, models.load_base(run.experiment, settings.model), tokenizer)
+        base = make_policy(settings.model.architecture, loading.load_base(run.experiment, settings.model), tokenizer)
         untrained = base.analyze(completions)
     assert own.logprobs.allclose(reference.logprobs, atol=1e-5)
     assert not own.logprobs.allclose(untrained.logprobs, atol=1e-2), "the reference was trained"
 
 
 def test_judges_read_the_completion_alone(run: WholeRun) -> None:
-    from pipeline.config import load
-    from pipeline.scorers import load_judges
+    from pipeline.config.loader import load
+    from pipeline.scorers.loading import load_judges
 
     completions = list(lines(run, paths.completions(run.experiment, 0, "ppo")))
     told = {(row["prompt_id"], row["sample"]): row["completion"] for row in completions}
@@ -177,10 +176,10 @@ def test_curves_are_in_the_run_that_made_them(policy: str, run: WholeRun, seen: 
 def test_tracking_again_adds_nothing_and_an_empty_store_is_filled(
     run: WholeRun, seen: dict[str, SeenRun], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    printed = run.workspace.python("pipeline.track").splitlines()
+    printed = run.workspace.python("pipeline.apps.track").splitlines()
     assert [line for line in printed if not line.endswith(": present")] == []
     fresh = f"sqlite:///{tmp_path_factory.mktemp('fresh')}/fresh.db"
-    run.workspace.python("pipeline.track", MLFLOW_TRACKING_URI=fresh)
+    run.workspace.python("pipeline.apps.track", MLFLOW_TRACKING_URI=fresh)
     rebuilt = store.by_name(store.runs(fresh, run.experiment))
     assert set(rebuilt) == NAMES - {"download", *JUDGED}
     for name, one in rebuilt.items():
@@ -189,7 +188,7 @@ def test_tracking_again_adds_nothing_and_an_empty_store_is_filled(
 
 def test_a_method_is_exported_whole(run: WholeRun) -> None:
     """The export loads what it wrote and compares logits itself."""
-    printed = run.workspace.python("pipeline.export", run.experiment, "ppo", "--output", "exported")
+    printed = run.workspace.python("pipeline.apps.export", run.experiment, "ppo", "--output", "exported")
     assert "checked: loaded again" in printed
 
 

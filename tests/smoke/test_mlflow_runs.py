@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
-from pipeline.projection.description import read_curves, shown_numbers
+from pipeline.io import paths
+from pipeline.tracking.description import read_curves, shown_numbers
 from tests.smoke import store
 from tests.smoke.conftest import WholeRun
 from tests.smoke.store import SeenRun
@@ -130,7 +130,7 @@ def test_the_evaluation_shows_every_completion(whole: WholeRun, seen: dict[str, 
 
 
 def test_tracking_again_adds_nothing(whole: WholeRun) -> None:
-    printed = whole.workspace.python("pipeline.track").splitlines()
+    printed = whole.workspace.python("pipeline.apps.track").splitlines()
     assert len(printed) == len(REBUILT)
     assert [line for line in printed if not line.endswith(": present")] == []
     assert store.runs(store.uri(whole.workspace.root)) == whole.runs
@@ -138,7 +138,7 @@ def test_tracking_again_adds_nothing(whole: WholeRun) -> None:
 
 def test_an_empty_store_is_filled_again_from_disk(whole: WholeRun, seen: dict[str, SeenRun], tmp_path: Path) -> None:
     fresh = f"sqlite:///{tmp_path}/fresh.db"
-    whole.workspace.python("pipeline.track", MLFLOW_TRACKING_URI=fresh)
+    whole.workspace.python("pipeline.apps.track", MLFLOW_TRACKING_URI=fresh)
     rebuilt = store.by_name(store.runs(fresh))
     assert set(rebuilt) == REBUILT
     for name, run in rebuilt.items():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import paths
+from pipeline.io import paths
 from tests.smoke.conftest import WholeRun
 from tests.smoke.rewrite import BUILD, EXPERIMENT
 

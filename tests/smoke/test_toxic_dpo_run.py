@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
-from pipeline.fingerprint import file_digest
+from pipeline.io import paths
+from pipeline.io.hashing import file_digest
 from tests.smoke import store
 from tests.smoke.conftest import WholeRun
 from tests.smoke.toxic_dpo import EXPERIMENT, pairs, parquet
@@ -92,11 +92,11 @@ def test_the_refusal_is_what_is_chosen_though_the_data_set_calls_it_rejected(tox
 
 
 def test_prompts_are_the_template_s_tokens_in_training_and_in_evaluation(toxic_dpo_run: WholeRun) -> None:
-    from pipeline.config import load
+    from pipeline.config.loader import load
     from pipeline.data.schema import read_prompts
-    from pipeline.models import load_tokenizer
-    from pipeline.pairs import read_pairs
+    from pipeline.policy.loading import load_tokenizer
     from pipeline.policy.prompts import tokenize_prompts
+    from pipeline.preferences.pairs import read_pairs
 
     with chdir(toxic_dpo_run.workspace.root):
         trained = {pair.prompt: list(pair.prompt_ids) for pair in read_pairs(paths.preferences(EXPERIMENT, 0))}
@@ -109,8 +109,8 @@ def test_prompts_are_the_template_s_tokens_in_training_and_in_evaluation(toxic_d
 
 
 def test_the_score_of_ppo_is_one_minus_the_toxicity_of_detoxify(toxic_dpo_run: WholeRun) -> None:
-    from pipeline.config import load
-    from pipeline.scorers import load_reward
+    from pipeline.config.loader import load
+    from pipeline.scorers.loading import load_reward
 
     texts = ["You are a kind person.", "You are a rotten person."]
     with chdir(toxic_dpo_run.workspace.root):
@@ -135,8 +135,8 @@ def test_four_policies_answered_the_same_prompts_each_in_its_own_way(toxic_dpo_r
 
 
 def test_refusals_are_told_apart_from_toxicity(toxic_dpo_run: WholeRun) -> None:
-    from pipeline.config import load
-    from pipeline.scorers import load_refusal
+    from pipeline.config.loader import load
+    from pipeline.scorers.loading import load_refusal
 
     with chdir(toxic_dpo_run.workspace.root):
         judge = load_refusal(load(EXPERIMENT, ("refusal",)).refusal)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import paths, process
+from pipeline.io import paths, process
 from tests.smoke.conftest import WholeRun
 from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, executed, sha256, stages
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.records import write_json
+from pipeline.io.records import write_json
 from tests.smoke import store
 from tests.smoke.stopping import PATIENCE, hear_everything, stages_of, wait_until
 from tests.smoke.workspace import DVC, EXPERIMENT, Workspace, build

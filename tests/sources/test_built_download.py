@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import load
-from pipeline.data.schema import content_id
-from pipeline.data.splits import split_of
-from pipeline.records import read_json, write_json
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
-from pipeline.verify import manifests
-from pipeline.verify.finding import DIFFERENT, OK
+from pipeline.apps.stage import Stage
+from pipeline.apps.verify import manifests
+from pipeline.apps.verify.finding import DIFFERENT, OK
+from pipeline.config.loader import load
+from pipeline.data.schema import content_id, split_of
+from pipeline.io.records import read_json, write_json
+from pipeline.tracking.recording import NullRun
 from stages import download
 from tests.smoke.checkpoint import write_checkpoint
 from tests.sources.wheels import digest, tree

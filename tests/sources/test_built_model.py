@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from pipeline.config.sections import T5Build
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.sources.built_model import build_t5
 from tests.sources.wheels import tree
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.policy.prompts import prompt_ids
-from pipeline.sources.checkpoint import import_checkpoint
+from pipeline.sources.importing import import_checkpoint
 from tests.smoke.checkpoint import write_checkpoint
 from tests.sources.tiny_gguf import TOKENS, write_gguf
 from tests.sources.wheels import tree

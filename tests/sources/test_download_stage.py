@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import load
-from pipeline.errors import UserError
-from pipeline.stage import Stage
-from pipeline.tracking import NullRun
-from pipeline.verify import manifests
-from pipeline.verify.finding import OK
+from pipeline.apps.stage import Stage
+from pipeline.apps.verify import manifests
+from pipeline.apps.verify.finding import OK
+from pipeline.config.loader import load
+from pipeline.io.errors import UserError
+from pipeline.tracking.recording import NullRun
 from stages import download
 from tests.smoke.checkpoint import write_checkpoint
 from tests.sources.wheels import digest, tree

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config import load
+from pipeline.config.loader import load
 from tests.sources.file_server import Files
 from tests.sources.file_server import serving as serving_files
 from tests.sources.hub_server import COMMIT, Hub, serving
@@ -86,7 +86,7 @@ def test_download_says_what_is_left_to_fill_and_fetches_what_pin_printed(experim
     assert "sound" not in message
 
     before = EXPERIMENT.read_bytes()
-    printed = run("pipeline.sources.pin", hub)
+    printed = run("pipeline.apps.pin", hub)
     assert printed.returncode == 0, printed.stderr
     assert EXPERIMENT.read_bytes() == before, "pin prints, and changes no file"
     block = yaml.safe_load(printed.stdout)
@@ -102,7 +102,7 @@ def test_download_says_what_is_left_to_fill_and_fetches_what_pin_printed(experim
     assert done.returncode == 0, done.stderr
     raw = tree(Path("data/exp/raw"))
     assert raw["prompts/train.jsonl"] == raw["older/train.jsonl"] == ROWS and raw["list/list.txt"] == LIST
-    again = run("pipeline.sources.pin", hub)
+    again = run("pipeline.apps.pin", hub)
     assert (again.returncode, again.stdout) == (0, "") and "nothing is left to fill" in again.stderr
 
 
@@ -110,7 +110,7 @@ def test_the_hash_is_that_of_the_commit_which_is_written(experiment: dict[str, A
     file = yaml.safe_load(EXPERIMENT.read_text())
     file["data"]["sources"] = {"older": experiment["older"] | {"uri": f"hub:datasets/owner/rows@{'f' * 40}"}}
     EXPERIMENT.write_text(yaml.safe_dump(file))
-    done = run("pipeline.sources.pin", hub)
+    done = run("pipeline.apps.pin", hub)
     assert done.returncode == 2 and done.stdout == ""
     assert f"pin: data.sources.older: hub:datasets/owner/rows@{'f' * 40}: " in done.stderr
     assert f"has no commit {'f' * 40}" in done.stderr and "Traceback" not in done.stderr
@@ -139,7 +139,7 @@ def test_what_cannot_be_had_is_one_message_that_names_the_key(
     file = yaml.safe_load(EXPERIMENT.read_text())
     file["data"]["sources"] = {"prompts": source}
     EXPERIMENT.write_text(yaml.safe_dump(file))
-    done = run("pipeline.sources.pin", hub)
+    done = run("pipeline.apps.pin", hub)
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"pin: data.sources.prompts: {source['uri']}: ")
     assert said in done.stderr

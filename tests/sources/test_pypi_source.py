@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
 from pipeline.sources import fetch
 from tests.sources.wheels import Wheels, digest, tree
 

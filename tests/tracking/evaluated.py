@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import paths
-from pipeline.records import write_csv, write_json
+from pipeline.io import paths
+from pipeline.io.records import write_csv, write_json
 
 JUDGES = ("minilm", "profanity", "words")
 POLICIES = ("reference", "sft", "ppo", "dpo")

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from pipeline import paths
-from pipeline.config import load
-from pipeline.fingerprint import adapter_fingerprint
-from pipeline.records import write_json, write_jsonl
-from pipeline.tracking_uri import tracking_uri
+from pipeline.config.loader import load
+from pipeline.io import paths
+from pipeline.io.hashing import adapter_fingerprint
+from pipeline.io.records import write_json, write_jsonl
+from pipeline.tracking.address import tracking_uri
 
 EXPERIMENT = "smollm2-rtp"
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def sections(stage: str) -> tuple[str, ...]:
 
 
 def params(stage: str) -> dict[str, Any]:
-    """Return what pipeline.stage hands to tracking."""
+    """Return what pipeline.apps.stage hands to tracking."""
     return load(EXPERIMENT, sections(stage)).flattened()
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths, track, tracking
-from pipeline.records import read_json
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.io.records import read_json
+from pipeline.tracking import runs
 from tests.tracking import evaluated
 from tests.tracking import made_up as given
 
@@ -27,7 +29,7 @@ def trained(repository: Path) -> None:
 def evaluate(champion: str | None, **what: Any) -> None:
     """Run a made-up evaluation with this champion."""
     toxicity = {"reference": 0.28, "sft": 0.21, "ppo": 0.22}
-    with tracking.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
+    with runs.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
         evaluated.leave(EXPERIMENT, evaluated.evaluation(toxicity, champion=champion, **what))
 
 
@@ -45,7 +47,7 @@ def files(version: Any) -> dict[str, bytes]:
     """Download what a version holds."""
     from mlflow.artifacts import download_artifacts
 
-    folder = Path(download_artifacts(version.source, tracking_uri=tracking.Store.open(EXPERIMENT).uri))
+    folder = Path(download_artifacts(version.source, tracking_uri=runs.Store.open(EXPERIMENT).uri))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tracking
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -33,15 +33,15 @@ def interrupted(key: str, ending: str) -> int:
     return given.python(f"import sys; sys.argv[1:] = ['{key}', '{ending}']\n{INTERRUPTED}").returncode
 
 
-def left(key: str = "same") -> tracking.Left:
+def left(key: str = "same") -> runs.Left:
     """Return what an interrupted training of this key leaves beside its checkpoints."""
     path = Path("run_id")
-    return tracking.Left(key, path.read_text() if path.exists() else None)
+    return runs.Left(key, path.read_text() if path.exists() else None)
 
 
 def train(key: str, first: int = 0) -> None:
     """Train in this process from a checkpoint at the step `first`."""
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 40}, left=left(key)) as run:
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 40}, left=left(key)) as run:
         for step, values in given.CURVES[first:]:
             run.log(step, values | {"time/step": 1.0})
         given.leave_training("ppo")
@@ -114,7 +114,7 @@ def test_a_run_of_another_machine_goes_on_and_one_that_may_be_alive_does_not(
 @pytest.mark.usefixtures("repository")
 def test_the_run_of_a_process_that_lives_is_not_taken() -> None:
     given.leave_inputs()
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()) as run:
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()) as run:
         assert run.run_id is not None
         Path("run_id").write_text(run.run_id)
         train("same")
@@ -125,8 +125,8 @@ def test_the_run_of_a_process_that_lives_is_not_taken() -> None:
 def test_a_run_that_goes_on_is_not_closed_as_that_of_its_dead_first_process() -> None:
     given.leave_inputs()
     assert interrupted("same", "kill") == -signal.SIGKILL
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()):
-        tracking.Store.open(EXPERIMENT)  # as another stage would, which closes what is dead
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}, left=left()):
+        runs.Store.open(EXPERIMENT)  # as another stage would, which closes what is dead
         (run,) = given.runs()
         assert run.info.status == "RUNNING"
     assert Path("mlflow.db").exists()

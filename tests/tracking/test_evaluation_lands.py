@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import paths, track, tracking
-from pipeline.projection import before_after_table, completions_table
-from pipeline.records import read_jsonl, write_jsonl
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.io.records import read_jsonl, write_jsonl
+from pipeline.tracking import runs
+from pipeline.tracking.judged import before_after_table, completions_table
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -17,14 +19,14 @@ pytestmark = pytest.mark.usefixtures("repository")
 
 def evaluate(**what: tuple[object, ...]) -> None:
     """Run a made-up evaluation."""
-    with tracking.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
+    with runs.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
         given.leave_evaluation(**what)  # type: ignore[arg-type]
 
 
 def train(policy: str = "ppo", seed: int = 0) -> None:
     """Run a made-up training."""
     stage = f"train_{policy}"
-    with tracking.start(stage, experiment=EXPERIMENT, seed=seed, params=given.params(stage)):
+    with runs.start(stage, experiment=EXPERIMENT, seed=seed, params=given.params(stage)):
         given.leave_training(policy, seed)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import track
+from pipeline.apps import track
 from tests.faults.small_disks import UNSHARE, why_not
 from tests.smoke.stopping import wait_until
 from tests.tracking import made_up as given

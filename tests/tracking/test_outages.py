@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths, track
-from pipeline.projection.description import read_curves
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.tracking.description import read_curves
 from tests.tracking import made_up as given
 from tests.tracking.proxy import OUTAGES, Proxy, proxied
 from tests.tracking.server import free_port, start_server, stop

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import paths, track, tracking
-from pipeline.projection import provenance
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.tracking import provenance, runs
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -18,7 +19,7 @@ EXPERIMENT = given.EXPERIMENT
 
 def train(stage: str = "train_ppo", policy: str = "ppo") -> None:
     """Run a made-up training that shows its curves while it goes on."""
-    with tracking.start(stage, experiment=EXPERIMENT, seed=0, params=given.params(stage)) as run:
+    with runs.start(stage, experiment=EXPERIMENT, seed=0, params=given.params(stage)) as run:
         for step, values in given.CURVES:
             run.log(step, values)
         given.leave_training(policy)
@@ -182,7 +183,7 @@ def test_a_live_run_names_commit_and_lock_and_what_differs_except_results() -> N
 def test_a_stage_that_did_not_finish_says_so_and_keeps_its_points(ending: BaseException, status: str) -> None:
     with (
         pytest.raises(type(ending)),
-        tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}) as run,
+        runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}) as run,
     ):
         run.log(1, {"policy/loss": 0.5})
         raise ending
@@ -193,7 +194,7 @@ def test_a_stage_that_did_not_finish_says_so_and_keeps_its_points(ending: BaseEx
 
 @pytest.mark.usefixtures("repository")
 def test_values_that_are_not_finite_are_missing_not_zero() -> None:
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}) as run:
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={}) as run:
         run.log(0, {"policy/loss": float("nan"), "objective/score": 0.0})
         given.leave_training("ppo")
     (found,) = given.runs()
@@ -204,7 +205,7 @@ def test_values_that_are_not_finite_are_missing_not_zero() -> None:
 
 @pytest.mark.usefixtures("repository")
 def test_a_parameter_that_is_too_long_keeps_its_digest() -> None:
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"data.uri": "x" * 7000, "a.b+c/": 2.0}):
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"data.uri": "x" * 7000, "a.b+c/": 2.0}):
         given.leave_training("ppo")
     (found,) = given.runs()
     assert len(found.data.params["data.uri"]) == 6000

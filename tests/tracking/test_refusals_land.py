@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths
-from pipeline.projection import judged
-from pipeline.records import read_json, write_json, write_jsonl
+from pipeline.io import paths
+from pipeline.io.records import read_json, write_json, write_jsonl
+from pipeline.tracking import judged
 from tests.tracking import evaluated
 
 EXPERIMENT = "exp"

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths, track, tracking
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.tracking import runs
 from tests.tracking import evaluated
 from tests.tracking import made_up as given
 
@@ -22,13 +24,13 @@ def train(seed: int = 0) -> None:
     given.leave_adapter("reference", seed)
     for method in METHODS:
         stage = f"train_{method}"
-        with tracking.start(stage, experiment=EXPERIMENT, seed=seed, params=given.params(stage)):
+        with runs.start(stage, experiment=EXPERIMENT, seed=seed, params=given.params(stage)):
             given.leave_training(method, seed)
 
 
 def evaluate(write: Callable[[], None] | None = None, **what: Any) -> None:
     """Run a made-up evaluation; `write` writes more files at its end."""
-    with tracking.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
+    with runs.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
         evaluated.leave(EXPERIMENT, evaluated.evaluation(**what))
         if write:
             write()

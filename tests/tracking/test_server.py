@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import paths, track, tracking
+from pipeline.apps import track
+from pipeline.io import paths
+from pipeline.tracking import runs
 from tests.tracking import evaluated
 from tests.tracking import made_up as given
 from tests.tracking.server import free_port, start_server, stop
@@ -57,9 +59,9 @@ def work() -> None:
     given.leave_adapter("reference")
     for method in METHODS:
         stage = f"train_{method}"
-        with tracking.start(stage, experiment=EXPERIMENT, seed=0, params=given.params(stage)):
+        with runs.start(stage, experiment=EXPERIMENT, seed=0, params=given.params(stage)):
             given.leave_training(method)
-    with tracking.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
+    with runs.start("evaluate", experiment=EXPERIMENT, params=given.params("evaluate")):
         evaluated.leave(EXPERIMENT, evaluated.evaluation(failed={"dpo": "distinct_2"}))
         page = paths.report(EXPERIMENT) / "index.html"
         page.parent.mkdir(parents=True)

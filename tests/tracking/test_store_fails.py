@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import track, tracking
-from pipeline.errors import UserError
+from pipeline.apps import track
+from pipeline.io.errors import UserError
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -46,7 +47,7 @@ class TestAtTheStart:
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
         with pytest.raises(UserError, match=str(silent_port)):
-            tracking.Store.open(EXPERIMENT)
+            runs.Store.open(EXPERIMENT)
 
     @pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
     def test_a_dead_database_is_not_retried_for_minutes(
@@ -54,23 +55,23 @@ class TestAtTheStart:
     ) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://me:secret@127.0.0.1:{closed_port}/runs")
         with pytest.raises(UserError, match=r"\*\*\*@127.0.0.1") as caught:
-            tracking.Store.open(EXPERIMENT)
+            runs.Store.open(EXPERIMENT)
         assert "secret" not in str(caught.value)
 
     def test_a_file_that_is_no_database_is_named(self) -> None:
         Path("mlflow.db").write_bytes(b"not a database" * 100)
         with pytest.raises(UserError, match="mlflow.db"):
-            tracking.Store.open(EXPERIMENT)
+            runs.Store.open(EXPERIMENT)
 
     def test_a_store_in_memory_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///:memory:")
         with pytest.raises(UserError, match="outlives"):
-            tracking.Store.open(EXPERIMENT)
+            runs.Store.open(EXPERIMENT)
 
     def test_a_misspelled_switch_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TRACKING", "no")
         with pytest.raises(UserError, match="TRACKING: expected on or off"):
-            tracking.switched_on()
+            runs.switched_on()
 
 
 @pytest.mark.usefixtures("repository")
@@ -79,7 +80,7 @@ class TestInTheMiddle:
         self, caplog: pytest.LogCaptureFixture, forget: Callable[[], None]
     ) -> None:
         given.leave_inputs()
-        with tracking.start("train_ppo", experiment=EXPERIMENT, seed=0, params=given.params("train_ppo")) as run:
+        with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params=given.params("train_ppo")) as run:
             database = Path("mlflow.db")
             database.write_bytes(b"\0" * database.stat().st_size)
             for step, values in given.CURVES:

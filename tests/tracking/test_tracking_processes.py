@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import tracking
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -37,7 +37,7 @@ def test_switched_off_imports_no_mlflow() -> None:
 
 
 def test_importing_tracking_imports_no_mlflow() -> None:
-    done = given.python("import sys, pipeline.tracking, pipeline.track; assert 'mlflow' not in sys.modules")
+    done = given.python("import sys, pipeline.tracking.runs, pipeline.apps.track; assert 'mlflow' not in sys.modules")
     assert done.returncode == 0, done.stderr
 
 
@@ -66,9 +66,9 @@ def test_the_run_of_a_killed_process_is_closed_by_the_next() -> None:
         [sys.executable, "-c", BEGIN], env=given.surroundings(), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
-    tracking.Store.open(EXPERIMENT)
+    runs.Store.open(EXPERIMENT)
     assert [run.info.status for run in given.runs()] == ["RUNNING"]
     process.kill()
     process.wait()
-    tracking.Store.open(EXPERIMENT)
+    runs.Store.open(EXPERIMENT)
     assert [run.info.status for run in given.runs()] == ["KILLED"]

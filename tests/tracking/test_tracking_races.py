@@ -14,9 +14,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipeline import paths, tracking
-from pipeline.projection import Execution, provenance
-from pipeline.records import write_jsonl
+from pipeline.io import paths
+from pipeline.io.records import write_jsonl
+from pipeline.tracking import provenance, runs
+from pipeline.tracking.execution import Execution
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -75,7 +76,7 @@ def once_before_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, happens: Calla
 
 def train(seed: int) -> None:
     """Train in this process."""
-    with tracking.start("train_ppo", experiment=EXPERIMENT, seed=seed, params={}):
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=seed, params={}):
         given.leave_training("ppo", seed)
 
 
@@ -94,7 +95,7 @@ def test_a_training_that_ends_while_others_look_for_dead_ones_is_finished(
     training: "Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once_before_it_is_looked_for(monkeypatch, lambda: training.communicate("\n"))
-    tracking.Store.open(EXPERIMENT)
+    runs.Store.open(EXPERIMENT)
     assert training.returncode == 0
     (run,) = given.runs()
     assert run.info.status == "FINISHED"
@@ -104,12 +105,12 @@ def test_a_training_that_goes_on_while_others_look_for_dead_ones_is_running(
     training: "Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = given.runs()
-    left = tracking.Left(KEY, run.info.run_id)
-    store = tracking.Store.open(EXPERIMENT)
+    left = runs.Left(KEY, run.info.run_id)
+    store = runs.Store.open(EXPERIMENT)
     training.kill()
     training.wait()
     execution = Execution("train_ppo", EXPERIMENT, 0)
     once_before_it_is_looked_for(monkeypatch, lambda: store.begin(execution, {}, left))
-    tracking.Store.open(EXPERIMENT)
+    runs.Store.open(EXPERIMENT)
     (found,) = given.runs()
     assert (found.info.status, found.data.tags["pid"]) == ("RUNNING", str(os.getpid()))

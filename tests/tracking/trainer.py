@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from subprocess import PIPE, Popen
 from typing import Any
 
-from pipeline import tracking
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 METHOD, STAGE = "ppo", "train_ppo"
@@ -82,7 +82,7 @@ def work(seed: int, kept: Kept) -> None:
     """Be one training, with its stops."""
     began = 0.0
     try:
-        with tracking.start(STAGE, experiment=given.EXPERIMENT, seed=seed, params=given.params(STAGE)) as run:
+        with runs.start(STAGE, experiment=given.EXPERIMENT, seed=seed, params=given.params(STAGE)) as run:
             stop("begun", "")
             began = time.monotonic()
             for step, values in given.CURVES:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.verify.__main__ import main
+from pipeline.apps.verify.__main__ import main
 from tests.faults.conftest import run
 from tests.smoke.workspace import EXPERIMENT, POLICIES, ROOT, Workspace, build
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How `python -m pipeline.verify` ended."""
+    """How `python -m pipeline.apps.verify` ended."""
 
     code: int
     printed: str

@@ -85,7 +85,7 @@ def test_a_repository_that_git_cannot_read_is_bad_input(recorded, capsys):
     assert verdict.message.count("\n") == 1
 
 
-@pytest.mark.parametrize("path", ["pipeline/stage.py", "pipeline/invented.py", "stages/invented.py"])
+@pytest.mark.parametrize("path", ["pipeline/apps/stage.py", "pipeline/invented.py", "stages/invented.py"])
 def test_code_that_is_not_committed_is_noted(path, recorded, capsys):
     with (recorded.root / path).open("a") as file:
         file.write("# a thought\n")

@@ -231,7 +231,7 @@ def test_a_package_is_what_the_lock_pins(version, code, told, tabulate, recorded
 def test_the_command_tells_of_a_package_of_another_version(tabulate, recorded):
     tabulate.write("0.0.1")
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline.verify"],
+        [sys.executable, "-P", "-m", "pipeline.apps.verify"],
         cwd=recorded.root,
         env=recorded.surroundings(PYTHONPATH=os.pathsep.join([str(tabulate.folder), str(ROOT)])),
         capture_output=True,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pipeline.verify import results
+from pipeline.apps.verify import results
 from stages import evaluate
 
 SCORES = "scores/smoke/0/ppo.jsonl"

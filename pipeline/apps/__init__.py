@@ -1,0 +1,1 @@
+"""What people start, and what starts a stage."""

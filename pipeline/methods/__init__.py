@@ -1,0 +1,1 @@
+"""Methods: one file or room each, and what they share."""

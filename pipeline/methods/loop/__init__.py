@@ -1,0 +1,1 @@
+"""What trainings share: checkpoints, resuming, curves."""

@@ -1,1 +1,0 @@
-"""Top: what an experiment needs, estimated before it starts: parameters, memory, hours. No output depends on it."""

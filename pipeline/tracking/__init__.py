@@ -1,0 +1,1 @@
+"""MLflow: a projection of what stages leave on disk."""

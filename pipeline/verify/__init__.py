@@ -1,6 +1,0 @@
-"""Whether everything is as it was recorded: `make verify`. Reads and hashes, and writes nothing."""
-
-from pipeline.verify.checking import check
-from pipeline.verify.finding import Finding
-
-__all__ = ["Finding", "check"]
