@@ -1,0 +1,129 @@
+"""What methods, scorers, data sets and metrics say of themselves, and how the rooms that hold them are read.
+
+Each declares itself in its own file, as `METHOD`, `SCORER`, `DATASET` or `METRIC`, and is listed by one word in its
+room's `__init__.py`. A declaration imports no torch, transformers, trl or mlflow: every stage reads all of them before
+it does anything. Everything else (schema, roster, DAG, plan, report, the tests' lists) is derived from the four dicts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pipeline.config.fields import Section, Source
+
+Rules = Callable[
+    [Any], Iterable[str]
+]  # an experiment file -> one `key: what is wrong, what was expected` line a problem
+
+
+def _none(*_: Any) -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training the policy; `name` is the stage's suffix, the section, the adapter's folder and the run.
+
+    `inputs`: what it trains on, the train prompts, all scored samples, or pairs of them. `train(training, section)`
+    trains in place and returns what `pipeline.methods.training.Trained` holds. `curve`: the column that DVC draws.
+    `memory(sizes, section)` returns the bytes of its phases, `tokens(work, section)` how many tokens it reads, learns
+    from and draws: see `pipeline.apps.plan`. `sizes`: keys of its section to lower where memory is short.
+    """
+
+    name: str
+    label: str
+    title: str
+    section: type[Section]
+    inputs: Literal["prompts", "samples", "pairs"]
+    train: Callable[[Any, Any], Any]
+    curve: str
+    colour: str
+    shape: str
+    memory: Callable[[Any, Any], Sequence[int]]
+    tokens: Callable[[Any, Any], tuple[float, float, float] | None]
+    sizes: tuple[str, ...]
+    rules: Rules = _none
+
+
+def _source(section: Any) -> dict[str, Source]:
+    return {"": section.source} if hasattr(section, "source") else {}
+
+
+def _weights(section: Any) -> object:
+    return getattr(section, "source", section)
+
+
+@dataclass(frozen=True)
+class ScorerKind:
+    """A kind of scorer. `load(name, section, folder, experiment)` returns it, its files being in `folder`.
+
+    `sources`: what is fetched for it, by subfolder ("" for none). `weights`: what makes it the one that it is, whatever
+    its other settings are. `has_logits`: a reward may be its logit. `is_fitted`: the judge stage fits it. `members`:
+    the scorers that it is made of, by name. `bytes`: of memory, roughly.
+    """
+
+    kind: str
+    section: type[Section]
+    load: Callable[[str, Any, Path, str], Any]
+    bytes: Callable[[Any], int]
+    sources: Callable[[Any], Mapping[str, Source]] = _source
+    weights: Callable[[Any], object] = _weights
+    has_logits: bool = False
+    is_fitted: bool = False
+    members: Callable[[Any], Mapping[str, Any]] = lambda section: {}
+
+
+def _prompt(row: Any, section: Any) -> str:
+    return str(row.prompt)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set. `read(raw, section)` yields its rows: see `pipeline.data.readers`.
+
+    `sizes`: the keys that decide how large its splits are. `splits_by_content`: rows without a split of their own are
+    put into one by their content. `demonstrates`: it can hold demonstrations; `has_pairs(section)`: it holds pairs.
+    `compared(row, section)`: what of a prompt is its own, without an instruction that all prompts share. `most(section,
+    split)`: the largest number of rows of a split, None for all. `further(rows, section)`: demonstrations that are made
+    of those that the reference learns from.
+    """
+
+    name: str
+    section: type[Section]
+    read: Callable[[Path, Any], Iterable[Any]]
+    sizes: str = "data.eval_fraction or data.dev_fraction"
+    splits_by_content: bool = True
+    demonstrates: bool = True
+    has_pairs: Callable[[Any], bool] = lambda section: False
+    compared: Callable[[Any, Any], str] = _prompt
+    most: Callable[[Any, str], int | None] = lambda section, split: None
+    further: Callable[[Sequence[Any], Any], list[Any]] = lambda rows, section: []
+    rules: Rules = _none
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that is measured of a policy beside its toxicity. `guards(file)`: the values that a guard may watch.
+
+    `measure(evidence)` returns a `pipeline.evaluation.measure.Measure` of one policy.
+    """
+
+    name: str
+    guards: Callable[[Any], Iterable[str]]
+    measure: Callable[[Any], Any]
+
+
+class Rooms(NamedTuple):
+    """All that is declared, by name, in the order in which it is listed."""
+
+    methods: Mapping[str, Method]
+    scorers: Mapping[str, ScorerKind]
+    datasets: Mapping[str, DataSet]
+    metrics: Mapping[str, Metric]
+
+
+def declared(room: str, what: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return what the files of a room declare, by their names: `METHOD` of `pipeline.methods.sft` for sft."""
+    return {name: getattr(import_module(f"{room}.{name}"), what) for name in names}
