@@ -1,6 +1,6 @@
 """Complete the evaluation prompts with one policy: same prompts, decoding and noise for every policy."""
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation.completing import completion_rows
 from pipeline.io import paths
@@ -10,7 +10,17 @@ from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.sampling import derived_seed
 
-SECTIONS = ("model", "complete")
+NODE = Node(
+    axes=("experiment", "seed", "policy"),
+    sections=("model", "complete"),
+    reads=lambda at: (
+        paths.formatted(at.experiment, "eval"),
+        paths.base_model(at.experiment),
+        paths.adapter(at.experiment, at.seed, "reference"),
+        paths.adapter(at.experiment, at.seed, at.policy),
+    ),
+    outs=lambda at: (paths.completions(at.experiment, at.seed, at.policy),),
+)
 
 
 def main(stage: Stage) -> None:
@@ -30,4 +40,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("complete", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)
+    run_stage("complete", NODE, main, __doc__)

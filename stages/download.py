@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.config.fields import Source
 from pipeline.config.loader import Settings
 from pipeline.config.sections import Fluency
@@ -13,19 +13,29 @@ from pipeline.data.splits import split
 from pipeline.io import paths
 from pipeline.io.atomic import replacing_folder, staged
 from pipeline.io.records import write_json
-from pipeline.scorers.sources import sources_of
-from pipeline.sources import fetch
+from pipeline.scorers.loading import sources_of
 from pipeline.sources.built_model import build_t5
+from pipeline.sources.fetching import fetch
 from pipeline.sources.importing import import_checkpoint
 from pipeline.sources.pins import require_all
 
-SECTIONS = ("model", "data", "reward", "scorers", "fluency")
+NODE = Node(
+    axes=("experiment",),
+    sections=("model", "data", "reward", "scorers", "fluency"),
+    outs=lambda at: (
+        paths.raw(at.experiment),
+        paths.base_model(at.experiment),
+        paths.fluency(at.experiment),
+        paths.reward(at.experiment),
+        paths.scorers(at.experiment),
+    ),
+)
 
 
 def main(stage: Stage) -> None:
     """Write the five output folders; each always exists, if only with its manifest."""
     settings = stage.settings
-    require_all(stage.experiment, settings, SECTIONS)
+    require_all(stage.experiment, settings, NODE.sections)
     fetch_all("data.sources", settings.data.sources, paths.raw(stage.experiment))
     fetch_all("scorers", sources_of(settings.scorers), paths.scorers(stage.experiment))
     fetch_all("reward", sources_of({"scorer": settings.reward.scorer}), paths.reward(stage.experiment))
@@ -76,4 +86,4 @@ def fetch_model(key: str, source: Source, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("download", ("experiment",), SECTIONS, main, __doc__)
+    run_stage("download", NODE, main, __doc__)

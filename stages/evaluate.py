@@ -3,20 +3,44 @@
 import logging
 
 from pipeline.apps import report
-from pipeline.apps.stage import Stage, run_stage
-from pipeline.config.loader import load_roster
+from pipeline.apps.stage import Node, Stage, run_stage
+from pipeline.config.roster import check_spelled_out, load_roster
 from pipeline.evaluation import assemble, plots
 from pipeline.evaluation.gathering import gather
 from pipeline.io import paths
 from pipeline.io.records import write_json
 
-SECTIONS = ("identity", "fluency", "refusal", "complete", "reward", "probe", "score", "evaluate")
+PLOTS = {  # of the evaluation, and what DVC draws of each
+    "evaluation": {"x": "toxicity_mean", "y": "judged", "template": "bar_horizontal"},
+    "pareto": {"x": "perplexity_median", "y": "toxicity_mean", "template": "scatter"},
+    "scores": {"x": "bin", "y": "share"},
+    "categories": {"x": "toxicity_mean", "y": "judged", "template": "bar_horizontal"},
+    "prompts": {"x": "prompt_id", "y": "toxicity_mean", "template": "scatter"},
+}
+
+NODE = Node(
+    axes=("experiment",),
+    sections=(
+        *("identity", "fluency", "refusal", "methods", "complete"),
+        *("reward", "probe", "score", "evaluate"),
+    ),
+    roster=("seeds",),
+    reads=lambda at: (
+        *(place(at.experiment, 0, "").parents[1] for place in (paths.completions, paths.probes, paths.scores)),
+        paths.formatted(at.experiment, "eval"),
+        paths.metrics(at.experiment, "judge"),
+    ),
+    metrics=lambda at: (paths.metrics(at.experiment, "evaluation"),),
+    plots=lambda at: {paths.plot(at.experiment, name): drawn for name, drawn in PLOTS.items()},
+)
 
 
 def main(stage: Stage) -> None:
     """Write the evaluation and its plots from exactly the roster's seeds and policies, then the report from those."""
     settings = stage.settings
-    evidence = gather(stage.experiment, load_roster(), settings)
+    roster = load_roster()
+    check_spelled_out(roster, stage.experiment, list(settings.methods))
+    evidence = gather(stage.experiment, roster, settings)
     evaluation = assemble.assemble(evidence, settings)
     plots.write_plots(stage.experiment, evidence.judged, evaluation)
     write_json(paths.metrics(stage.experiment, "evaluation"), evaluation)
@@ -24,4 +48,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", ("experiment",), SECTIONS, main, __doc__)
+    run_stage("evaluate", NODE, main, __doc__)

@@ -5,18 +5,25 @@ The judge of refusals, where an experiment has one, gets a card beside them: wha
 
 from typing import Any
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.config.loader import Settings
-from pipeline.config.sections import DataSection, EmbeddingHeadScorer, JudgeFit
+from pipeline.config.sections import JudgeFit
 from pipeline.data.readers import compared_text, read_raw
 from pipeline.io import paths, records
 from pipeline.scorers import cards
 from pipeline.scorers.cards import describe_refusal
-from pipeline.scorers.embedding_head import Encoder, head_file
+from pipeline.scorers.embedding_head import EmbeddingHeadScorer, Encoder, head_file
 from pipeline.scorers.fitting import Sample, draw_samples, fit_heads
-from pipeline.scorers.loading import Scorer, load_judges, load_refusal
+from pipeline.scorers.loading import load_judges, load_refusal
+from pipeline.scorers.scoring import Scorer
 
-SECTIONS = ("data", "reward", "scorers", "refusal", "identity", "judge", "score")
+NODE = Node(
+    axes=("experiment",),
+    sections=("data", "reward", "scorers", "refusal", "identity", "judge", "score"),
+    reads=lambda at: (paths.raw(at.experiment), paths.reward(at.experiment), paths.scorers(at.experiment)),
+    outs=lambda at: (paths.judge(at.experiment),),
+    metrics=lambda at: (paths.metrics(at.experiment, "judge"),),
+)
 
 
 def main(stage: Stage) -> None:
@@ -37,7 +44,7 @@ def main(stage: Stage) -> None:
     records.write_json(paths.metrics(stage.experiment, "judge"), written)
 
 
-def judged_prompts(data: DataSection, experiment: str) -> list[str]:
+def judged_prompts(data: Any, experiment: str) -> list[str]:
     """Return the prompts whose completions may be judged: all but those that the data set itself gives to training.
 
     Where content decides the split it is no matter which: the judge is the same whatever the fractions are.
@@ -85,4 +92,4 @@ def make_card(scorer: Scorer, settings: Settings, samples: dict[str, Sample], fi
 
 
 if __name__ == "__main__":
-    run_stage("judge", ("experiment",), SECTIONS, main, __doc__)
+    run_stage("judge", NODE, main, __doc__)

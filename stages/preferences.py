@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
 from pipeline.io.records import write_json
@@ -10,24 +10,35 @@ from pipeline.policy import context_of, make_policy
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.preferences.of_data_set import Answers, check_dataset_pairs, dataset_pairs
-from pipeline.preferences.on_policy import check_pairs, on_policy_pairs
-from pipeline.preferences.pairs import Pair, write_pairs
+from pipeline.preferences.on_policy import check_pairs, sample_on_policy
+from pipeline.preferences.pairs import PromptSamples, samples_of, write_samples
 from pipeline.preferences.polarity import BENIGN, check_polarity, lint
 from pipeline.scorers.loading import load_refusal, load_reward
 from pipeline.sources import checkpoint
 
-SECTIONS = ("model", "reward", "refusal", "preferences")
+NODE = Node(
+    axes=("experiment", "seed"),
+    sections=("model", "reward", "refusal", "preferences"),
+    reads=lambda at: (
+        paths.formatted(at.experiment, "train"),
+        paths.base_model(at.experiment),
+        paths.reward(at.experiment),
+        paths.adapter(at.experiment, at.seed, "reference"),
+    ),
+    outs=lambda at: (paths.preferences(at.experiment, at.seed),),
+    metrics=lambda at: (paths.metrics(at.experiment, "preferences", at.seed),),
+)
 
 
 def main(stage: Stage) -> None:
-    """Write the pairs of the train prompts and how many prompts gave one."""
+    """Write the scored samples of the train prompts with their pairs, and how many prompts gave one."""
     made = _on_policy if stage.settings.preferences.kind == "on_policy" else _of_data_set
-    pairs, counts = made(stage)
-    write_pairs(paths.preferences(stage.experiment, stage.seed), pairs)
+    rows, counts = made(stage)
+    write_samples(paths.preferences(stage.experiment, stage.seed), rows)
     write_json(paths.metrics(stage.experiment, "preferences", stage.seed), counts)
 
 
-def _on_policy(stage: Stage) -> tuple[list[Pair], dict[str, Any]]:
+def _on_policy(stage: Stage) -> tuple[list[PromptSamples], dict[str, Any]]:
     settings = stage.settings
     tokenizer = load_tokenizer(stage.experiment)
     model = load_policy_model(stage.experiment, stage.seed, settings.model, "reference")
@@ -36,12 +47,12 @@ def _on_policy(stage: Stage) -> tuple[list[Pair], dict[str, Any]]:
     path = paths.formatted(stage.experiment, "train")
     prompts = tokenize_prompts(read_prompts(path), tokenizer, settings.model, path)
     with blamed(stage.experiment, stage.seed, "reference"):
-        pairs, counts = on_policy_pairs(policy, prompts, reward, settings.preferences, stage.seed)
+        rows, counts = sample_on_policy(policy, prompts, reward, settings.preferences, stage.seed)
     check_pairs(counts, reward.name, settings.preferences)
-    return pairs, counts
+    return rows, counts
 
 
-def _of_data_set(stage: Stage) -> tuple[list[Pair], dict[str, Any]]:
+def _of_data_set(stage: Stage) -> tuple[list[PromptSamples], dict[str, Any]]:
     """Return the pairs of the data set whose polarity the lint does not contradict, or that is overridden."""
     settings = stage.settings
     model, preferences = settings.model, settings.preferences
@@ -59,8 +70,8 @@ def _of_data_set(stage: Stage) -> tuple[list[Pair], dict[str, Any]]:
     found = lint(pairs, load_refusal(settings.refusal), preferences.lint, benign)
     check_polarity(found, preferences)
     declared = {"polarity": preferences.polarity, "polarity_override": preferences.polarity_override}
-    return pairs, {**counts, **declared, "lint": found}
+    return [samples_of(pair) for pair in pairs], {**counts, **declared, "lint": found}
 
 
 if __name__ == "__main__":
-    run_stage("preferences", ("experiment", "seed"), SECTIONS, main, __doc__)
+    run_stage("preferences", NODE, main, __doc__)

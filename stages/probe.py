@@ -1,6 +1,6 @@
 """Measure what one policy makes of harmless sentences and of multiple-choice questions, by likelihood alone."""
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.evaluation.probing import given_texts, probe_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
@@ -8,7 +8,17 @@ from pipeline.policy import make_policy
 from pipeline.policy.adapters import merged
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
 
-SECTIONS = ("model", "identity", "probe")
+NODE = Node(
+    axes=("experiment", "seed", "policy"),
+    sections=("model", "identity", "probe"),
+    reads=lambda at: (
+        paths.raw(at.experiment),
+        paths.base_model(at.experiment),
+        paths.adapter(at.experiment, at.seed, "reference"),
+        paths.adapter(at.experiment, at.seed, at.policy),
+    ),
+    outs=lambda at: (paths.probes(at.experiment, at.seed, at.policy),),
+)
 
 
 def main(stage: Stage) -> None:
@@ -24,4 +34,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("probe", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)
+    run_stage("probe", NODE, main, __doc__)

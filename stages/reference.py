@@ -4,7 +4,7 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.config.loader import Settings
 from pipeline.config.sections import Requirements
 from pipeline.data.schema import read_prompts
@@ -13,7 +13,7 @@ from pipeline.io.atomic import staged
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
-from pipeline.methods import sft
+from pipeline.methods.sft.fit import fit
 from pipeline.methods.training import summary
 from pipeline.policy import loading, make_policy
 from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
@@ -22,7 +22,17 @@ from pipeline.policy.prompts import tokenize_prompts
 from pipeline.scorers.loading import load_reward_scorer
 from pipeline.sources.checkpoint import check_finite
 
-SECTIONS = ("model", "reward", "dev", "reference")
+NODE = Node(
+    axes=("experiment", "seed"),
+    sections=("model", "reward", "dev", "reference"),
+    reads=lambda at: (
+        *(paths.formatted(at.experiment, split) for split in ("demonstrations", "train", "dev")),
+        paths.base_model(at.experiment),
+        paths.reward(at.experiment),
+    ),
+    outs=lambda at: (paths.adapter(at.experiment, at.seed, "reference"),),
+    metrics=lambda at: (paths.metrics(at.experiment, "reference", at.seed),),
+)
 
 
 def main(stage: Stage) -> None:
@@ -60,7 +70,7 @@ def _train(stage: Stage, tokenizer: Any) -> dict[str, Any]:
     model = loading.new_reference_model(*place, settings.model, reference)
     context = make_policy(architecture, model, tokenizer).context
     found = _demonstrated(stage, tokenizer, context)
-    curves = sft.train(
+    curves = fit(
         architecture, model, tokenizer, found.examples, reference, stage.seed, stage.checkpoints, stage.run.log
     )
     learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -103,4 +113,4 @@ def trains(settings: Settings) -> bool:
 
 
 if __name__ == "__main__":
-    run_stage("reference", ("experiment", "seed"), SECTIONS, main, __doc__, continues=trains)
+    run_stage("reference", NODE, main, __doc__, continues=trains)

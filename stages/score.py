@@ -1,6 +1,6 @@
 """Let every judge score every completion of one policy without its prompt, the fluency model, the judge of refusals."""
 
-from pipeline.apps.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.evaluation.fluency import fluency_rows
 from pipeline.evaluation.rows import read_completions
 from pipeline.evaluation.scoring import refusal_rows, score_completions
@@ -8,7 +8,18 @@ from pipeline.io import paths
 from pipeline.io.records import write_jsonl
 from pipeline.scorers.loading import load_judges, load_refusal
 
-SECTIONS = ("reward", "scorers", "fluency", "refusal", "score")
+NODE = Node(
+    axes=("experiment", "seed", "policy"),
+    sections=("reward", "scorers", "fluency", "refusal", "score"),
+    reads=lambda at: (
+        paths.fluency(at.experiment),
+        paths.reward(at.experiment),
+        paths.scorers(at.experiment),
+        paths.judge(at.experiment),
+        paths.completions(at.experiment, at.seed, at.policy),
+    ),
+    outs=lambda at: (paths.scores(at.experiment, at.seed, at.policy),),
+)
 
 
 def main(stage: Stage) -> None:
@@ -28,4 +39,4 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("score", ("experiment", "seed", "policy"), SECTIONS, main, __doc__)
+    run_stage("score", NODE, main, __doc__)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.loader import load, load_roster
+from pipeline.config.loader import load
+from pipeline.config.roster import load_roster
 from pipeline.io.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.apps import roster
-from pipeline.config.loader import load_roster
+from pipeline.config.roster import load_roster
 
 ROOT = Path(__file__).resolve().parents[1]
 ROSTER = """# what is built

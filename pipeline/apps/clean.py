@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.loader import load_roster
+from pipeline.config.roster import load_roster
+from pipeline.data import splits
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 
-METHODS = ("sft", "ppo", "dpo")
-ADAPTERS = ("reference", *METHODS)
 ANY: Any = "*"
 
 
@@ -26,9 +25,9 @@ def unnamed_outputs() -> list[Path]:
     named = {
         path
         for experiment in roster.experiments
-        for path in _outputs(experiment, roster.seeds, roster.policies, ADAPTERS, METHODS)
+        for path in _outputs(experiment, roster.seeds, roster.policies_of(experiment))
     }
-    shapes = _outputs(ANY, [ANY], [ANY], [ANY], [ANY])
+    shapes = _outputs(ANY, [ANY], [ANY])
     return sorted({path for shape in shapes for path in Path().glob(str(shape))} - named)
 
 
@@ -44,18 +43,15 @@ def remove(path: Path) -> None:
         folder.rmdir()
 
 
-def _outputs(
-    experiment: str, seeds: Sequence[int], policies: Sequence[str], adapters: Sequence[str], methods: Sequence[str]
-) -> Iterator[Path]:
+def _outputs(experiment: str, seeds: Sequence[int], policies: Sequence[str]) -> Iterator[Path]:
     downloaded = (paths.raw, paths.base_model, paths.scorers, paths.reward, paths.fluency)
     yield from (place(experiment) for place in (*downloaded, paths.judge))
-    yield from (paths.formatted(experiment, split) for split in ("demonstrations", "train", "dev", "eval"))
+    yield from (paths.formatted(experiment, split) for split in splits.NAMES)
     for seed in seeds:
         yield paths.preferences(experiment, seed)
-        yield from (paths.adapter(experiment, seed, name) for name in adapters)
-        yield from (paths.checkpoints(experiment, seed, name) for name in adapters)
+        places = (paths.adapter, paths.checkpoints, paths.completions, paths.scores, paths.probes)
         for policy in policies:
-            yield from (place(experiment, seed, policy) for place in (paths.completions, paths.scores, paths.probes))
+            yield from (place(experiment, seed, policy) for place in places)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,17 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.config.loader import load, load_roster
+from pipeline.config.loader import load
+from pipeline.config.roster import load_roster
 from pipeline.evaluation import cards, shape
 from pipeline.io import paths
 from pipeline.io.atomic import replacing_folder
 from pipeline.io.errors import Arguments, UserError
 from pipeline.io.hashing import adapter_fingerprint, file_digest
 from pipeline.io.records import read_json, write_json
+from pipeline.methods import METHODS
 from pipeline.tracking import model_card
-from pipeline.tracking.execution import REFERENCE, TRAININGS, training
+from pipeline.tracking.execution import REFERENCE, training
 
-POLICIES = (REFERENCE, *TRAININGS.values())
+POLICIES = (REFERENCE, *METHODS)
 MANIFEST = "manifest.json"
 OF_LOADING = ("is_local", "local_files_only")  # how a tokenizer was read here, which Transformers would write down
 PROMPTS = 8  # of the dev split; a weight that was not folded in shows at the first

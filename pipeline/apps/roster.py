@@ -1,42 +1,64 @@
-"""What `make` asks of params.yaml: add an experiment to the roster, or name the matrix entries of one stage."""
+"""What `make` asks of params.yaml: add an experiment, spell out what it names, or name the entries of a stage."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.config import plain_yaml
-from pipeline.config.loader import load, load_roster
+from pipeline.config.loader import load
+from pipeline.config.roster import load_lists, load_roster, spelled_out
 from pipeline.io import atomic, paths
 from pipeline.io.errors import UserError
+from pipeline.methods import METHODS
+
+HEADING = "# Written by `make dag` from the lists above and the methods that each experiment names.\n"
 
 
 def add_experiment(experiment: str) -> bool:
-    """Add `experiment` to the roster if it is missing, keeping every comment, and return whether it was.
+    """Add `experiment` to the roster if it is missing, spell everything out, and return whether it was missing.
 
     Its parameter file is checked first: raise UserError listing every problem, or when there is no such file. Where
-    params.yaml cannot be read, or would not say the same and the new name afterwards, it stays as it is.
+    params.yaml cannot be edited without loss, it stays as it is.
     """
     load(experiment, ())
-    if experiment in load_roster().experiments:
-        return False
-    path = paths.roster_file()
+    return _write(experiment)
+
+
+def spell_out() -> bool:
+    """Write what the seeds and the methods of every experiment in params.yaml come to; return whether that is new."""
+    return _write(None)
+
+
+def _write(added: str | None) -> bool:
+    """Bring params.yaml up to date; return whether an experiment was added, or, where none is, anything was written."""
+    path, lists = paths.roster_file(), load_lists()
     before = plain_yaml.read_text(path)
-    after = _with(experiment, before)
-    expected = plain_yaml.parsed(path, before)
-    expected["experiments"].append(experiment)
+    roster = plain_yaml.parsed(path, before)
+    new = [added] if added is not None and added not in lists.experiments else []
+    experiments = [*lists.experiments, *new]
+    derived = spelled_out(experiments, lists.seeds, list(METHODS), methods_of)
+    expected = {**roster, "experiments": experiments, **derived}
+    if expected == roster:
+        return False
+    after = _edited(before, new, derived)
     if after is None or plain_yaml.parsed(path, after) != expected:
-        raise UserError(f"{path}: experiments: {experiment} cannot be added to a file of this form; add it by hand")
+        what = f"experiments: {added} cannot be added to" if new else "its entries cannot be spelled out in"
+        raise UserError(f"{path}: {what} a file of this form; restore it with `git checkout {path}`")
     with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(after)
-    return True
+    return bool(new) or added is None
 
 
-def _with(experiment: str, text: str) -> str | None:
-    """Return the text of params.yaml with one more experiment; None where it cannot be edited without loss."""
+def _edited(text: str, new: Sequence[str], derived: Mapping[str, Any]) -> str | None:
+    """Return the text of params.yaml with these experiments more and everything spelled out; None where it would lose.
+
+    What a person wrote keeps its comments.
+    """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -44,11 +66,33 @@ def _with(experiment: str, text: str) -> str | None:
     edited = StringIO()
     try:
         roster = yaml.load(text.replace("\r\n", "\n"))
-        roster["experiments"].append(experiment)
+        for key in derived:
+            roster.pop(key, None)
+        roster["experiments"].extend(new)
         yaml.dump(roster, edited)
     except YAMLError:  # YAML 1.2 has a few rules of its own
         return None
-    return edited.getvalue().replace("\n", "\r\n") if "\r\n" in text else edited.getvalue()
+    written = edited.getvalue().replace(HEADING, "").rstrip("\n") + f"\n\n{HEADING}{_lines(derived)}"
+    return written.replace("\n", "\r\n") if "\r\n" in text else written
+
+
+def _lines(derived: Mapping[str, Any]) -> str:
+    lines = ["trainings:"]
+    for method, entries in derived["trainings"].items():
+        lines.append(f"  {method}:" if entries else f"  {method}: {{}}")
+        lines += [f"    {name}: {_flow(entry)}" for name, entry in entries.items()]
+    lines.append("policies:")
+    lines += [f"  {name}: {_flow(entry)}" for name, entry in derived["policies"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(entry: Mapping[str, Any]) -> str:
+    return "{ " + ", ".join(f"{key}: {value}" for key, value in entry.items()) + " }"
+
+
+def methods_of(experiment: str) -> list[str]:
+    """Return the methods that an experiment names, in the order in which methods are listed."""
+    return list(load(experiment, ()).whole.methods)
 
 
 def entries(stage: str, experiment: str) -> list[str]:
@@ -61,6 +105,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("add", help="add an experiment to params.yaml if it is missing, and say so")
     add.add_argument("experiment")
+    commands.add_parser("spell-out", help="write what seeds and methods come to below the lists")
     named = commands.add_parser("entries", help="print the names of one stage's matrix entries, for `dvc repro`")
     named.add_argument("stage")
     named.add_argument("experiment")
@@ -73,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if parsed.command == "entries":
             print(*entries(parsed.stage, parsed.experiment))
+        elif parsed.command == "spell-out":
+            spell_out()
         elif add_experiment(parsed.experiment):
             print(f"{paths.roster_file()}: added {parsed.experiment}; plain `dvc repro` builds it too from now on")
     except UserError as error:

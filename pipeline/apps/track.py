@@ -9,7 +9,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipeline.config.loader import load, load_roster
+from pipeline.config.loader import load
+from pipeline.config.roster import load_roster
 from pipeline.io.errors import UserError
 from pipeline.tracking.address import refusal
 from pipeline.tracking.description import missing_results

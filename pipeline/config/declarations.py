@@ -7,9 +7,10 @@ it does anything. Everything else (schema, roster, DAG, plan, report, the tests'
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pipeline.config.fields import Section, Source
 
@@ -105,17 +106,21 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Metric:
-    """Something that is measured of a policy beside its toxicity. `guards(file)`: the values that a guard may watch.
+    """Something that is measured of a policy beside its toxicity.
+
+    `guards(file)`: the values that a guard may watch in an experiment, each with the kind of change (absolute or
+    relative) that it has to be guarded by, None for either.
 
     `measure(evidence)` returns a `pipeline.evaluation.measure.Measure` of one policy.
     """
 
     name: str
-    guards: Callable[[Any], Iterable[str]]
+    guards: Callable[[Any], Mapping[str, str | None]]
     measure: Callable[[Any], Any]
 
 
-class Rooms(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Rooms:
     """All that is declared, by name, in the order in which it is listed."""
 
     methods: Mapping[str, Method]
@@ -127,3 +132,14 @@ class Rooms(NamedTuple):
 def declared(room: str, what: str, names: Iterable[str]) -> dict[str, Any]:
     """Return what the files of a room declare, by their names: `METHOD` of `pipeline.methods.sft` for sft."""
     return {name: getattr(import_module(f"{room}.{name}"), what) for name in names}
+
+
+@cache
+def rooms() -> Rooms:
+    """Return all that is declared. The rooms stand above this one: they are loaded by name, and are no import."""
+    return Rooms(
+        methods=import_module("pipeline.methods").METHODS,
+        scorers=import_module("pipeline.scorers").SCORERS,
+        datasets=import_module("pipeline.data").DATASETS,
+        metrics=import_module("pipeline.evaluation.metrics").METRICS,
+    )

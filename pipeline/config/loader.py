@@ -4,13 +4,15 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from pipeline.config.fields import NAME_PATTERN, Name, Section, Seed
+from pipeline.config.declarations import rooms
+from pipeline.config.fields import NAME_PATTERN
 from pipeline.config.plain_yaml import read_yaml
 from pipeline.config.rules import contradictions
+from pipeline.config.schema import experiment_file
 from pipeline.config.sections import ExperimentFile
 from pipeline.io import paths
 from pipeline.io.errors import UserError, shortened, shown
@@ -21,24 +23,19 @@ UNKNOWN_KINDS = ("union_tag_invalid", "union_tag_not_found")  # pydantic's words
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Roster(Section):
-    """What plain `dvc repro` builds: every experiment x seed x policy."""
-
-    experiments: Annotated[list[Name], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    policies: Annotated[list[Literal["reference", "sft", "ppo", "dpo"]], Field(min_length=1)]
-
-
 class Settings:
     """The sections a stage declared, as attributes; reading another section is a programming error."""
 
     def __init__(self, file: ExperimentFile, sections: tuple[str, ...]) -> None:
         self._file = file
         self._sections = sections
+        self._methods = {name.partition(".")[2] for name in sections if name.startswith("methods.")}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name == "methods" and self._methods:
+            return {name: section for name, section in self._file.methods.items() if name in self._methods}
         if name not in self._sections:
             raise AttributeError(f"section {name!r} is not declared by this stage (declared: {self._sections})")
         return getattr(self._file, name)
@@ -52,7 +49,9 @@ class Settings:
         """Return every value of the declared sections under its dotted key, for MLflow."""
         values: dict[str, Any] = {}
         for section in self._sections:
-            _flatten(section, getattr(self._file, section), values)
+            name, _, method = section.partition(".")
+            found = getattr(self._file, name)
+            _flatten(section, found[method] if method else found, values)
         return values
 
 
@@ -64,35 +63,23 @@ def load(experiment: str, sections: tuple[str, ...]) -> Settings:
             f"{shortened(str(path))}: expected the name of an experiment, of a-z, 0-9, - and _ only, "
             f"got {shown(experiment)}; correct it or rename the file"
         )
-    file = _validated(path, ExperimentFile)
-    if problems := list(contradictions(file)):
-        raise _refusal(path, problems)
+    file = validated(path, experiment_file(rooms()))
+    if problems := list(contradictions(file, rooms())):
+        raise refusal(path, problems)
     return Settings(file, sections)
 
 
-def load_roster() -> Roster:
-    """Load and check `params.yaml`; raise UserError listing every problem."""
-    roster = _validated(paths.roster_file(), Roster)
-    problems = [
-        f"{key}: expected every entry once; remove the second of each"
-        for key, values in roster
-        if len(set(values)) != len(values)
-    ]
-    if "reference" not in roster.policies:
-        problems.append("policies: expected `reference`, which all others are compared to; add it")
-    if problems:
-        raise _refusal(paths.roster_file(), problems)
-    return roster
-
-
-def _validated(path: Path, model: type[Model]) -> Model:
+def validated(path: Path, model: type[Model], **replaced: Any) -> Model:
+    """Return a YAML file as a model, with these top-level keys in the place of its own; raise UserError as `load`."""
     if not os.path.exists(path):
         raise UserError(f"{path}: not found; {_instead_of(path)}")
     raw = read_yaml(path)
+    if isinstance(raw, dict):
+        raw |= replaced
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _refusal(path, _described(error.errors(include_url=False), raw)) from None
+        raise refusal(path, _described(error.errors(include_url=False), raw)) from None
 
 
 def _instead_of(path: Path) -> str:
@@ -102,7 +89,7 @@ def _instead_of(path: Path) -> str:
     return f"there are: {shortened(', '.join(known), 500)}; name one of them or write it"
 
 
-def _refusal(path: Path, problems: Sequence[str]) -> UserError:
+def refusal(path: Path, problems: Sequence[str]) -> UserError:
     """Return the error with one line a problem; of a file that is wholly wrong it tells a part."""
     lines = [f"{path}: {problem}" for problem in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
@@ -151,8 +138,7 @@ def _problem(error: Any) -> tuple[str, str]:
         expected = error["ctx"].get("expected_tags", f"a {tag}")
         return f"expected {expected}, got {shown(given[tag]) if tag in given else 'no such key'}", "correct it"
     message = shortened(error["msg"][0].lower() + error["msg"][1:], 300).removeprefix("value error, ")
-    is_text = kind == "float_type" and isinstance(given, str) and re.fullmatch(r"[-+.0-9]+[eE][-+0-9]+", given)
-    return f"{message}, got {shown(given)}", "write 2.0e-4, YAML reads 2e-4 as text" if is_text else "correct it"
+    return f"{message}, got {shown(given)}", "correct it"
 
 
 def _flatten(prefix: str, value: Any, values: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """One class a section of `experiments/<name>.yaml`. No field has a default: the file is complete and DVC sees every
 value, so that this module can only accept or refuse and never changes an output (a test holds it to that)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -16,47 +16,12 @@ from pipeline.config.fields import (
     RawFile,
     Section,
     Seed,
-    Sha256,
     Source,
     TaskName,
     Temperature,
     Template,
     Text,
 )
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-Instruction = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{dialogue\}[^{}]*$")]
-
-
-class PromptData(Section):
-    """Prompts that are split by their content: the range of content hashes is cut into eval, train and dev."""
-
-    dataset: Literal["realtoxicityprompts", "jsonl"]
-    sources: dict[Name, Source]
-    eval_fraction: Share
-    dev_fraction: Share
-
-
-class DialogSumData(Section):
-    """Dialogues with human summaries in splits of their own; `most` limits a split, null does not.
-
-    Dialogues of `min_characters` to `max_characters` are used, within `instruction`, which holds {dialogue} once.
-    """
-
-    dataset: Literal["dialogsum"]
-    sources: dict[Name, Source]
-    instruction: Instruction
-    min_characters: Count
-    max_characters: Count
-    most: "MostRows"
-
-
-class MostRows(Section):
-    """The largest number of rows of each split; null is all."""
-
-    train: Count | None
-    dev: Count | None
-    eval: Count | None
 
 
 class RawText(Section):
@@ -72,74 +37,7 @@ class RawText(Section):
     skip: str | None
 
 
-class RewriteText(RawText):
-    """Sentences to be repeated, in the split that is named or where their content puts them; `most` limits them.
-
-    Those of `demonstrations` are learnt from by the reference alone and are no prompts of any training.
-    """
-
-    split: Literal["content", "train", "demonstrations"]
-    most: Count | None
-
-
-class RewriteData(Section):
-    """Sentences of `min_words` to `max_words`, each prompt its own demonstration.
-
-    The reference also learns from `shuffled_copies` of each train sentence with its words in other orders.
-    """
-
-    dataset: Literal["rewrite"]
-    sources: dict[Name, Source]
-    texts: Annotated[dict[Name, RewriteText], Field(min_length=1)]
-    min_words: Count
-    max_words: Count
-    shuffled_copies: Annotated[int, Field(ge=0, le=100)]
-    eval_fraction: Share
-    dev_fraction: Share
-
-
 LABELS = ("hostile", "benign")  # of which every chat message has one, as a category
-
-
-class PromptList(Section):
-    """Chat messages of one file below `data/<experiment>/raw`: one a line of a .txt file (`field` null), else `field`.
-
-    `label` tells whether they are hostile or harmful requests, or benign ones that deserve an answer: it is a category
-    of every message, as are the list's name and what stands in the field `category`. The range of content hashes is cut
-    into eval, train and dev; what the three fractions do not cover is left out.
-    """
-
-    file: RawFile
-    field: Text | None
-    category: Text | None
-    label: Literal["hostile", "benign"]
-    eval_fraction: Fraction
-    dev_fraction: Fraction
-    train_fraction: Fraction
-
-
-class PairFile(Section):
-    """A preference data set of one file below `data/<experiment>/raw`, .parquet or .jsonl, and the names of its fields.
-
-    Which of the two answers is the better one is for `preferences.polarity` to say.
-    """
-
-    file: RawFile
-    prompt: Text
-    chosen: Text
-    rejected: Text
-
-
-class ChatData(Section):
-    """Chat messages, split by their content, and answers in pairs, whose prompts are all in the train split."""
-
-    dataset: Literal["chat"]
-    sources: dict[Name, Source]
-    pairs: PairFile | None
-    lists: Annotated[dict[Name, PromptList], Field(min_length=1)]
-
-
-DataSection = Annotated[PromptData | DialogSumData | RewriteData | ChatData, Field(discriminator="dataset")]
 
 
 class T5Build(Section):
@@ -258,96 +156,6 @@ class DatasetPreferences(Section):
 
 
 PreferencesSection = Annotated[OnPolicyPreferences | DatasetPreferences, Field(discriminator="kind")]
-
-
-class EmbeddingHeadScorer(Section):
-    """A frozen sentence encoder with mean pooling and a logistic head that the judge stage fits."""
-
-    kind: Literal["embedding_head"]
-    source: Source
-    max_tokens: Count
-
-
-class ProfanityCheckScorer(Section):
-    """alt-profanity-check as installed; `files` pins the pickles it loads, by path inside its package."""
-
-    kind: Literal["profanity_check"]
-    files: dict[str, Sha256]
-
-
-class SequenceClassifierScorer(Section):
-    """Any Hugging Face sequence classifier; its toxicity is the probability of `label`, or what is left to 1 of it.
-
-    `means` tells whether the label is given to toxic or to harmless text.
-    """
-
-    kind: Literal["sequence_classifier"]
-    source: Source
-    label: Text
-    means: Literal["toxic", "harmless"]
-    max_tokens: Count
-
-
-class DetoxifyScorer(Section):
-    """Detoxify as its library builds it; its toxicity is the probability of `head`.
-
-    `checkpoint` is its released weights, `tokenizer` the configuration and tokenizer files that it asks the hub for.
-    """
-
-    kind: Literal["detoxify"]
-    variant: Literal["original", "unbiased", "multilingual"]
-    head: Text
-    checkpoint: Source
-    tokenizer: Source
-    max_tokens: Count
-
-
-class KeywordScorer(Section):
-    """Share of keyword hits: min(1, hits / saturation). For tests and as a transparent baseline."""
-
-    kind: Literal["keyword"]
-    keywords: Annotated[list[Text], Field(min_length=1)]
-    saturation: Count
-
-
-class WordListScorer(Section):
-    """Whole words and phrases of a downloaded list: min(1, hits / saturation). A transparent filter."""
-
-    kind: Literal["word_list"]
-    source: Source
-    saturation: Count
-
-
-SingleScorer = Annotated[
-    ProfanityCheckScorer | SequenceClassifierScorer | DetoxifyScorer | KeywordScorer | WordListScorer,
-    Field(discriminator="kind"),
-]
-
-
-class EnsembleMember(Section):
-    """One scorer of an ensemble and how much it counts."""
-
-    weight: PositiveFloat
-    scorer: SingleScorer
-
-
-class EnsembleScorer(Section):
-    """Several scorers as one: its toxicity is the mean of theirs by weight, missing where one of them is."""
-
-    kind: Literal["ensemble"]
-    members: Annotated[dict[Name, EnsembleMember], Field(min_length=2)]
-
-
-Scorer = Annotated[
-    EmbeddingHeadScorer
-    | ProfanityCheckScorer
-    | SequenceClassifierScorer
-    | DetoxifyScorer
-    | KeywordScorer
-    | WordListScorer
-    | EnsembleScorer,
-    Field(discriminator="kind"),
-]
 
 
 class RefusalPhrases(Section):
@@ -517,7 +325,7 @@ class RewardSection(Section):
     """
 
     name: Name
-    scorer: Scorer
+    scorer: Any  # one of scorers/, see config/schema.py
     output: Literal["toxicity", "logit", "log_odds"]
     reads: Literal["completion", "prompt_and_completion"]
     offset: AnyFloat
@@ -535,48 +343,12 @@ class DevSection(Section):
     seed: Seed
 
 
-class DPOSection(SupervisedSection):
-    """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
-
-    beta: PositiveFloat
-
-
-class PPOSection(Section):
-    """Proximal policy optimisation (Schulman et al. 2017) with a per-token KL penalty (Ziegler et al. 2019)."""
-
-    steps: Count
-    prompts_per_step: Count
-    samples_per_prompt: Count
-    max_new_tokens: Count
-    epochs: Count
-    minibatch_size: Count
-    micro_batch_size: Count
-    learning_rate: LearningRate
-    value_learning_rate: LearningRate
-    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)]
-    max_grad_norm: PositiveFloat
-    gamma: Fraction
-    gae_lambda: Fraction
-    clip_range: Annotated[float, Field(gt=0, lt=1)]
-    value_clip_range: PositiveFloat
-    vf_coef: NonNegativeFloat
-    kl_coef: NonNegativeFloat
-    kl_target: PositiveFloat | None
-    kl_horizon: Count
-    max_approx_kl: PositiveFloat | None
-    score_scaling: Literal["none", "scale", "normalize"]
-    score_clip: PositiveFloat | None
-    missing_eos_penalty: NonNegativeFloat
-    whiten_rewards: bool
-    whiten_advantages: bool
-
-
 class ExperimentFile(Section):
-    """The whole of `experiments/<name>.yaml`."""
+    """The whole of `experiments/<name>.yaml`; what is `Any` here config/schema.py fills with what is declared."""
 
     model: ModelSection
-    data: DataSection
-    scorers: Annotated[dict[Name, Scorer], Field(min_length=1)]
+    data: Any
+    scorers: dict[Name, Any]
     identity: IdentitySection
     fluency: Fluency
     refusal: RefusalSection | None
@@ -586,9 +358,7 @@ class ExperimentFile(Section):
     reward: RewardSection
     preferences: PreferencesSection
     dev: DevSection
-    sft: SupervisedSection
-    dpo: DPOSection
-    ppo: PPOSection
+    methods: Any
     complete: CompleteSection
     probe: ProbeSection
     score: ScoreSection

@@ -1,1 +1,7 @@
-"""Data sets. One file a data set, one row schema, splits by content."""
+"""Data sets: one file each, one row schema, splits by content."""
+
+from pipeline.config.declarations import DataSet, declared
+
+DATASETS: dict[str, DataSet] = declared(
+    __name__, "DATASET", ("realtoxicityprompts", "jsonl", "dialogsum", "rewrite", "chat")
+)

@@ -2,12 +2,55 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pipeline.config.sections import LABELS, ChatData, PairFile, PromptList
+from pydantic import Field
+
+from pipeline.config.declarations import DataSet
+from pipeline.config.fields import Fraction, Name, RawFile, Section, Source, Text
+from pipeline.config.sections import LABELS
 from pipeline.data.schema import LeftOut, PromptRow, damage, point_of, prompt_row, split_of
 from pipeline.io import records
-from pipeline.io.errors import UserError, shown
+from pipeline.io.errors import UserError, shortened, shown
+
+
+class PromptList(Section):
+    """Chat messages of one file below `data/<experiment>/raw`: one a line of a .txt file (`field` null), else `field`.
+
+    `label` tells whether they are hostile or harmful requests, or benign ones that deserve an answer: it is a category
+    of every message, as are the list's name and what stands in the field `category`. The range of content hashes is cut
+    into eval, train and dev; what the three fractions do not cover is left out.
+    """
+
+    file: RawFile
+    field: Text | None
+    category: Text | None
+    label: Literal["hostile", "benign"]
+    eval_fraction: Fraction
+    dev_fraction: Fraction
+    train_fraction: Fraction
+
+
+class PairFile(Section):
+    """A preference data set of one file below `data/<experiment>/raw`, .parquet or .jsonl, and the names of its fields.
+
+    Which of the two answers is the better one is for `preferences.polarity` to say.
+    """
+
+    file: RawFile
+    prompt: Text
+    chosen: Text
+    rejected: Text
+
+
+class ChatData(Section):
+    """Chat messages, split by their content, and answers in pairs, whose prompts are all in the train split."""
+
+    dataset: Literal["chat"]
+    sources: dict[Name, Source]
+    pairs: PairFile | None
+    lists: Annotated[dict[Name, PromptList], Field(min_length=1)]
+
 
 Given = tuple[PromptRow, str | None]
 
@@ -94,3 +137,80 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{path}: no parquet file that can be read ({reason}); {records.REMAKE}") from error
     return rows
+
+
+def rules(file: Any) -> Iterator[str]:
+    """Yield what contradicts itself in the section, or between it and the sections that name its files and labels."""
+    yield from _lists(file.data)
+    yield from _files(file)
+    yield from _rates(file)
+
+
+RATES = {f"refusal_rate_{label}": label for label in LABELS}  # guards
+
+
+def _lists(data: ChatData) -> Iterator[str]:
+    for name, listed in data.lists.items():
+        key = f"data.lists.{name}"
+        if name in LABELS:
+            yield f"{key}: expected another name, since every message has its list's name beside its label; rename it"
+        if listed.eval_fraction + listed.dev_fraction + listed.train_fraction > 1 + 1e-9:
+            expected = "expected at most 1 together with dev_fraction and train_fraction"
+            yield f"{key}.eval_fraction: {expected}; lower one of them"
+        if (listed.field is None) != listed.file.endswith(".txt"):
+            yield f"{key}.field: expected null for a .txt file and a name for any other; correct it"
+        if listed.field is None and listed.category is not None:
+            yield f"{key}.category: expected null, since a .txt file has no fields; write null"
+    missing = [split for split, share in _shares(data).items() if not share]
+    if missing:
+        yield (
+            f"data.lists: expected prompts for train, dev and eval, got none for {' and '.join(missing)}; correct "
+            "their fractions, or add a list"
+        )
+
+
+def _files(file: Any) -> Iterator[str]:
+    """Yield files that no source has: they are named by the source's name and what it brings."""
+    data: ChatData = file.data
+    used = {f"data.lists.{name}.file": listed.file for name, listed in data.lists.items()}
+    if data.pairs is not None:
+        used["data.pairs.file"] = data.pairs.file
+    if file.refusal is not None and file.refusal.labelled is not None:
+        used["refusal.labelled.file"] = file.refusal.labelled.file
+    for key, path in used.items():
+        if path.partition("/")[0] not in data.sources:
+            sources = shortened(", ".join(sorted(data.sources)), 300)
+            yield f"{key}: expected a file of one of data.sources ({sources}), got {shown(path)}; correct it"
+
+
+def _rates(file: Any) -> Iterator[str]:
+    """Yield guards of refusal rates on prompts that there are none of."""
+    evaluated = {listed.label for listed in file.data.lists.values() if listed.eval_fraction > 0}
+    for name, label in RATES.items():
+        if name in file.evaluate.guards and label not in evaluated:
+            yield (
+                f"evaluate.guards.{name}: expected prompts of the label {label} in data.lists that are evaluated, got "
+                "none; remove the guard or add a list"
+            )
+
+
+def _shares(data: ChatData) -> dict[str, float]:
+    lists: list[PromptList] = list(data.lists.values())
+    learnt = sum(listed.train_fraction for listed in lists)
+    return {
+        "train": max(learnt, float(data.pairs is not None)),
+        "dev": sum(listed.dev_fraction for listed in lists),
+        "eval": sum(listed.eval_fraction for listed in lists),
+    }
+
+
+DATASET = DataSet(
+    "chat",
+    ChatData,
+    read,
+    sizes="eval_fraction or dev_fraction in data.lists",
+    splits_by_content=False,
+    demonstrates=False,
+    has_pairs=lambda data: data.pairs is not None,
+    rules=rules,
+)

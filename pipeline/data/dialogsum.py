@@ -6,11 +6,40 @@ It comes in two layouts, a file a split: the model hub's CSV, where every summar
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pipeline.config.sections import DialogSumData
+from pydantic import StringConstraints
+
+from pipeline.config.declarations import DataSet
+from pipeline.config.fields import Count, Name, Section, Source
 from pipeline.data.schema import LeftOut, PromptRow, damage, prompt_row
 from pipeline.io import records
 from pipeline.io.errors import UserError, shown
+
+Instruction = Annotated[str, StringConstraints(pattern=r"^[^{}]*\{dialogue\}[^{}]*$")]
+
+
+class MostRows(Section):
+    """The largest number of rows of each split; null is all."""
+
+    train: Count | None
+    dev: Count | None
+    eval: Count | None
+
+
+class DialogSumData(Section):
+    """Dialogues with human summaries in splits of their own; `most` limits a split, null does not.
+
+    Dialogues of `min_characters` to `max_characters` are used, within `instruction`, which holds {dialogue} once.
+    """
+
+    dataset: Literal["dialogsum"]
+    sources: dict[Name, Source]
+    instruction: Instruction
+    min_characters: Count
+    max_characters: Count
+    most: MostRows
+
 
 SOURCE = "dialogsum"
 SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "eval"}  # how a file is called
@@ -95,3 +124,26 @@ def _text(place: str, name: str, value: object) -> str:
     if damaged := damage(value):
         raise UserError(f"{place}: {name}: expected text, got {damaged}; repair or remove the row")
     return value
+
+
+def rules(file: Any) -> Iterator[str]:
+    """Yield what contradicts itself in the section."""
+    if file.data.min_characters > file.data.max_characters:
+        yield "data.min_characters: expected at most data.max_characters; correct one of them"
+
+
+def _most(data: DialogSumData, split: str) -> int | None:
+    limit: int | None = getattr(data.most, split, None)
+    return limit
+
+
+DATASET = DataSet(
+    "dialogsum",
+    DialogSumData,
+    read,
+    sizes="data.min_characters or data.max_characters",
+    splits_by_content=False,
+    compared=lambda row, data: dialogue_of(row.prompt, data),
+    most=_most,
+    rules=rules,
+)

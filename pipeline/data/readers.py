@@ -7,23 +7,14 @@ row.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.sections import DataSection, DialogSumData
-from pipeline.data import chat, dialogsum, jsonl, realtoxicityprompts, rewrite
+from pipeline.data import DATASETS
 from pipeline.data.schema import LeftOut, PromptRow
 
 Row = tuple[PromptRow, str | None]
-_READERS: dict[str, Callable[[Path, Any], Iterator[Row | LeftOut]]] = {
-    "jsonl": jsonl.read,
-    "realtoxicityprompts": realtoxicityprompts.read,
-    "dialogsum": dialogsum.read,
-    "rewrite": rewrite.read,
-    "chat": chat.read,
-}
 
 
 @dataclass(frozen=True)
@@ -34,11 +25,11 @@ class RawRows:
     left_out: dict[str, int]
 
 
-def read_raw(data: DataSection, raw: Path) -> RawRows:
+def read_raw(data: Any, raw: Path) -> RawRows:
     """Read the downloaded files of a data set, duplicates included; raise UserError naming a malformed row."""
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
-    for item in _READERS[data.dataset](raw, data):
+    for item in DATASETS[data.dataset].read(raw, data):
         if isinstance(item, LeftOut):
             left_out[item.reason] += 1
         else:
@@ -46,6 +37,6 @@ def read_raw(data: DataSection, raw: Path) -> RawRows:
     return RawRows(rows, dict(left_out))
 
 
-def compared_text(row: PromptRow, data: DataSection) -> str:
+def compared_text(row: PromptRow, data: Any) -> str:
     """Return what of a prompt is the data set's own: an instruction around all of them would make all alike."""
-    return dialogsum.dialogue_of(row.prompt, data) if isinstance(data, DialogSumData) else row.prompt
+    return DATASETS[data.dataset].compared(row, data)

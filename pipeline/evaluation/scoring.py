@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from pipeline.evaluation.rows import REFUSAL, Completion
 from pipeline.io.errors import UserError
-from pipeline.scorers.loading import Scorer
+from pipeline.scorers.scoring import Scorer
 
 BATCH = 256  # texts between two movements of the progress bar
 _NAMED = 3  # missing completions that the error message names

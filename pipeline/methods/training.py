@@ -1,8 +1,8 @@
-"""What the three trainings share, so that they start from and are judged by the same things."""
+"""What trainings share, so that they start from and are judged by the same things, and leave the same behind."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,33 @@ from pipeline.io.atomic import staged
 from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
 from pipeline.methods.loop.checkpoints import Checkpoints
-from pipeline.policy import loading, make_policy
+from pipeline.policy import Policy, Prompt, loading, make_policy
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.policy.types import Policy, Prompt
+from pipeline.preferences.pairs import Pair, PromptSamples, pairs_of, read_samples
 from pipeline.scorers.loading import load_reward
 from pipeline.scorers.reward import Reward
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a method's `train` returns.
+
+    curves: one row of statistics an update, with `step` from 1; nothing in it depends on time. examples: how many
+    prompts or pairs were trained on. more: what the metrics say beside them.
+    """
+
+    curves: list[dict[str, float]]
+    examples: int
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Training:
-    """A policy with a fresh adapter, ready to be trained, and what it is watched with."""
+    """A policy with a fresh adapter, ready to be trained, what it is trained on, and what it is watched with.
+
+    `report(step, statistics)` is to be called with every update's statistics as they come.
+    """
 
     method: str
     experiment: str
@@ -33,11 +49,21 @@ class Training:
     reward: Reward
     settings: Any
     checkpoints: Checkpoints
+    report: Callable[[int, dict[str, float]], None]
 
     def prompts(self, split: str) -> list[Prompt]:
         """Read and tokenize the prompts of one split."""
         path = paths.formatted(self.experiment, split)
         return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
+
+    def samples(self) -> list[PromptSamples]:
+        """Read the scored samples of every train prompt."""
+        path = paths.preferences(self.experiment, self.seed)
+        return read_samples(path)
+
+    def pairs(self) -> list[Pair]:
+        """Read the chosen and rejected samples."""
+        return pairs_of(self.samples())
 
     def check(self) -> dict[str, float | int | None]:
         """Look at the policy on the dev prompts."""
@@ -46,39 +72,47 @@ class Training:
         return dev_check(self.policy, self.prompts("dev"), self.reward.scorer, self.settings.dev, demonstrations)
 
 
-def prepare(method: str, experiment: str, seed: int, settings: Any, checkpoints: Checkpoints | None) -> Training:
+def prepare(
+    method: str,
+    experiment: str,
+    seed: int,
+    settings: Any,
+    checkpoints: Checkpoints | None,
+    report: Callable[[int, dict[str, float]], None],
+) -> Training:
     """Load base, tokenizer, fresh adapter and reward: the same start for every method."""
     assert checkpoints is not None, "run_stage opens them for a stage that continues"
     model = loading.new_policy_model(experiment, seed, settings.model, settings.lora)
     tokenizer = loading.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
     reward = load_reward(settings.reward, experiment)
-    training = Training(method, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints)
+    training = Training(method, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints, report)
     training.prompts("dev")  # needed at the end only: a broken file should not cost a training
     return training
 
 
-def keep_last_good(training: Training) -> Path:
-    """Write the adapter of a training that cannot go on to a place that no stage reads, and return it."""
+def keep_last_good(training: Training) -> Path | None:
+    """Write the adapter of a training that cannot go on to a place that no stage reads, and return it.
+
+    Return None, and write nothing, where its weights are not finite.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in training.model.parameters() if weight.requires_grad):
+        return None
     folder = paths.last_good_adapter(training.experiment, training.seed, training.method)
     return loading.write_adapter(training.model, folder, at_once=True)  # the stage is about to fail
 
 
-def save(training: Training, curves: Sequence[dict[str, float]], examples: int, **more: Any) -> None:
-    """Check the trained policy on the dev prompts, and only then write adapter, curves and metrics.
-
-    `examples` is the number of prompts or pairs that were trained on; `more` goes to the metrics as it is. Nothing
-    that is written depends on time.
-    """
+def save(training: Training, trained: Trained) -> None:
+    """Check the trained policy on the dev prompts, and only then write adapter, curves and metrics."""
     training.model.eval()
     dev = training.check()
     place = (training.experiment, training.seed, training.method)
     folder = loading.save_adapter(training.model, *place)
-    write_csv(paths.curves(*place), curves)
+    write_csv(paths.curves(*place), trained.curves)
     metrics = {
         "adapter_sha256": adapter_fingerprint(staged(folder)),
         "dev": dev,
-        "train": summary(training.model, curves, examples, **more),
+        "train": summary(training.model, trained.curves, trained.examples, **trained.more),
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
     shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now

@@ -9,7 +9,7 @@ from pipeline.config.sections import DevSection
 from pipeline.policy.likelihood import sequence_logprobs
 from pipeline.policy.rouge import rouge
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
-from pipeline.scorers.loading import Scorer
+from pipeline.scorers.scoring import Scorer
 
 Demonstrations = Mapping[str, Sequence[str]]  # prompt id -> what people wrote in answer to it
 

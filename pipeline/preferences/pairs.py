@@ -1,24 +1,41 @@
-"""The chosen/rejected pair that methods train on."""
+"""Scored samples of the train prompts, and the chosen/rejected pairs among them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
-from pydantic.dataclasses import dataclass
-
-from pipeline.io.errors import UserError, shortened, shown
+from pipeline.io.errors import UserError
 from pipeline.io.records import read_jsonl, write_jsonl
 from pipeline.policy.demonstrations import Example
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
-class Pair:
-    """Two completions of one prompt, as text and as token ids: the very ids that were sampled (EOS only if emitted), or
-    those of a data set's answers with EOS. A toxicity is None where it is not known; what people chose may be the more
-    toxic answer.
+@dataclass(frozen=True)
+class Sample:
+    """One completion, as text and as token ids: those sampled (EOS only if emitted), or a data set's with EOS.
+
+    `toxicity` by the reward scorer, in [0, 1]; None where it is not known.
     """
+
+    text: str
+    token_ids: list[int]
+    toxicity: float | None
+
+
+@dataclass(frozen=True)
+class PromptSamples:
+    """The samples of one prompt; `pairs` are the places of chosen and rejected ones among them."""
+
+    prompt_id: str
+    prompt: str
+    prompt_ids: list[int]
+    samples: list[Sample]
+    pairs: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A chosen and a rejected completion of one prompt; what people chose may be the more toxic answer."""
 
     prompt_id: str
     prompt: str
@@ -31,89 +48,59 @@ class Pair:
     rejected_toxicity: float | None
 
 
-_IDS, _TEXT, _TOXICITY = "a list of whole numbers", "a text", "a number from 0 to 1 or null"
-_EXPECTED = {
-    field.name: _IDS if field.name.endswith("_ids") else _TOXICITY if field.name.endswith("_toxicity") else _TEXT
-    for field in fields(Pair)
-}
-_REMEDY = "remove the row or run `dvc repro` to make the file anew"
+def write_samples(path: Path, rows: Sequence[PromptSamples]) -> None:
+    """Write one prompt a line, sorted by its id."""
+    write_jsonl(path, (asdict(row) for row in sorted(rows, key=lambda row: row.prompt_id)))
 
 
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Write one pair a line, sorted by prompt id."""
-    write_jsonl(path, (asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.prompt_id)))
+def read_samples(path: Path) -> list[PromptSamples]:
+    """Read what `write_samples` wrote; raise UserError naming the line that it cannot have written."""
+    return [_row(path, number, row) for number, row in enumerate(read_jsonl(path), start=1)]
 
 
-def read_pairs(path: Path, vocabulary: int | None = None, context: int | None = None) -> list[Pair]:
-    """Read pairs; raise UserError naming file and line when a row is not one, or when there is none.
+def pairs_of(rows: Sequence[PromptSamples]) -> list[Pair]:
+    """Return all pairs, in order."""
+    return [pair for row in rows for pair in _pairs(row)]
 
-    Token ids are below `vocabulary`; prompt and completion together have at most `context` tokens; None: any.
-    """
-    pairs = []
-    lines: dict[tuple[str, ...], int] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        try:
-            pair = Pair(**row)
-        except ValidationError as error:
-            found = "; ".join(dict.fromkeys(_told(item["type"], str(item["loc"][0]), row) for item in error.errors()))
-            raise UserError(f"{path}:{number}: {found}; {_REMEDY}") from None
-        problem = _problem(pair, vocabulary, context)
-        if problem is None and lines.setdefault(_content(pair), number) != number:
-            problem = f"the same pair stands in line {lines[_content(pair)]}"
-        if problem is not None:
-            raise UserError(f"{path}:{number}: {problem}; {_REMEDY}")
-        pairs.append(pair)
-    if not pairs:
-        raise UserError(
-            f"{path}: no pairs; lower preferences.margin or raise preferences.samples_per_prompt, or, where they are a "
-            "data set's, raise preferences.max_completion_tokens"
-        )
-    return pairs
+
+def samples_of(pair: Pair) -> PromptSamples:
+    """Return a pair of a data set as the two samples that its prompt has."""
+    samples = [
+        Sample(pair.chosen, pair.chosen_ids, pair.chosen_toxicity),
+        Sample(pair.rejected, pair.rejected_ids, pair.rejected_toxicity),
+    ]
+    return PromptSamples(pair.prompt_id, pair.prompt, pair.prompt_ids, samples, [(0, 1)])
 
 
 def chosen(pairs: Sequence[Pair]) -> list[Example]:
-    """Return the chosen completion of every pair, by the very ids that were sampled."""
+    """Return the chosen completion of every pair, by its own token ids."""
     return [Example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
 
 
-def _told(kind: str, key: str, row: Mapping[str, Any]) -> str:
-    """Return what is wrong with a key, and nothing of what the texts say."""
-    if kind == "unexpected_keyword_argument":
-        return f"{shortened(key)}: unknown key, expected {', '.join(_EXPECTED)}"
-    if key not in row:
-        return f"{key}: missing"
-    return f"{key}: expected {_EXPECTED[key]}, got {_kind(row[key])}"
+def _row(path: Path, number: int, row: dict[str, Any]) -> PromptSamples:
+    try:
+        samples = [Sample(**sample) for sample in row.pop("samples")]
+        pairs = [(int(best), int(worst)) for best, worst in row.pop("pairs")]
+        if not all(0 <= place < len(samples) for pair in pairs for place in pair):
+            raise ValueError("no such sample")
+        return PromptSamples(**row, samples=samples, pairs=pairs)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path}:{number}: expected the scored samples of a prompt; delete it, run `dvc repro`"
+        ) from None
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, list):
-        return f"a list with {', '.join(sorted({type(item).__name__ for item in value})) or 'nothing'}"
-    return type(value).__name__
-
-
-def _problem(pair: Pair, vocabulary: int | None, context: int | None) -> str | None:
-    """Return what keeps a pair from being trained on, None where nothing does."""
-    for key in ("prompt_ids", "chosen_ids", "rejected_ids"):
-        ids: list[int] = getattr(pair, key)
-        if not ids:
-            return f"{key}: expected token ids, got none"
-        wrong = next((token for token in ids if token < 0 or (vocabulary is not None and token >= vocabulary)), None)
-        if wrong is not None:
-            known = "" if vocabulary is None else f" and below the {vocabulary} that the model knows"
-            return f"{key}: expected token ids from 0{known}, got {shown(wrong)}"
-    tokens = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
-    if context is not None and tokens > context:
-        return (
-            f"prompt_ids: {tokens} tokens of prompt and completion are more than the {context} that the model can read"
+def _pairs(row: PromptSamples) -> Iterator[Pair]:
+    for best, worst in row.pairs:
+        chosen, rejected = row.samples[best], row.samples[worst]
+        yield Pair(
+            prompt_id=row.prompt_id,
+            prompt=row.prompt,
+            prompt_ids=row.prompt_ids,
+            chosen=chosen.text,
+            chosen_ids=chosen.token_ids,
+            chosen_toxicity=chosen.toxicity,
+            rejected=rejected.text,
+            rejected_ids=rejected.token_ids,
+            rejected_toxicity=rejected.toxicity,
         )
-    if pair.chosen_ids == pair.rejected_ids:
-        return "rejected_ids: expected another completion than chosen_ids, got the same"
-    for key in ("chosen_toxicity", "rejected_toxicity"):
-        toxicity: float | None = getattr(pair, key)
-        if toxicity is not None and not 0 <= toxicity <= 1:
-            return f"{key}: expected {_TOXICITY}, got {shown(toxicity)}"
-    return None
-
-
-def _content(pair: Pair) -> tuple[str, ...]:
-    return (pair.prompt_id, str(pair.prompt_ids), str(pair.chosen_ids), str(pair.rejected_ids))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pipeline.config.sections import DatasetPreferences, PolarityLint
 from pipeline.io.errors import UserError
 from pipeline.preferences.pairs import Pair
-from pipeline.scorers.loading import Scorer
+from pipeline.scorers.scoring import Scorer
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from pipeline.io.errors import UserError
 from pipeline.scorers.embedding_head import Head
 from pipeline.scorers.fitting import POSITIVES, Sample
 from pipeline.scorers.identity import sentences
-from pipeline.scorers.loading import Scorer
+from pipeline.scorers.scoring import Scorer
 
 CONFIDENCE = 0.95
 BINS = 10  # equal bins of [0, 1], each without its lower and with its upper edge, the first with both (as scikit-learn)

@@ -8,21 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pipeline.config.sections import DetoxifyScorer
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Count, Section, Source, Text
 from pipeline.io.errors import UserError, shortened, shown
 from pipeline.io.hashing import files_digest
 from pipeline.scorers import pretrained
-from pipeline.scorers.loading import check_order
 from pipeline.scorers.pretrained import REMEDY, Window, check_pinned, read_pickle
-from pipeline.scorers.reward import Output
-from pipeline.scorers.scoring import fingerprint, score_each
+from pipeline.scorers.scoring import Output, check_order, fingerprint, score_each
 from pipeline.sources import checkpoint
+
+
+class DetoxifyScorer(Section):
+    """Detoxify as its library builds it; its toxicity is the probability of `head`.
+
+    `checkpoint` is its released weights, `tokenizer` the configuration and tokenizer files that it asks the hub for.
+    """
+
+    kind: Literal["detoxify"]
+    variant: Literal["original", "unbiased", "multilingual"]
+    head: Text
+    checkpoint: Source
+    tokenizer: Source
+    max_tokens: Count
+
 
 CHECKPOINT, TOKENIZER = "checkpoint", "tokenizer"  # folders of its two sources
 _MODELS = {  # what the library's three variants are, as `configs` of its repository has them
@@ -67,6 +80,8 @@ class DetoxifyHead:
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the head's logits [N] of the very tokens that the library's `predict` would read."""
+        import torch
+
         logits, column = np.empty(len(texts)), self.library.class_names.index(self.head)
         for places in self.window.places(texts):
             part = [texts[place] for place in places]
@@ -76,7 +91,7 @@ class DetoxifyHead:
         return logits
 
 
-def load(name: str, config: DetoxifyScorer, folder: Path) -> DetoxifyHead:
+def load(name: str, config: DetoxifyScorer, folder: Path, experiment: str) -> DetoxifyHead:
     """Load the library with the checkpoint and the tokenizer that lie in `folder`, and nothing from a network.
 
     Raises UserError when files are missing, broken or not the pinned ones, when there is no such head, and when six
@@ -118,6 +133,7 @@ def _library(config: DetoxifyScorer, path: Path, local: Path) -> Any:
     The library asks for what `arch.args.model_type` names, so that names the local folder here. It takes another folder
     as `huggingface_config_path`, but then forgets how many heads there are.
     """
+    import torch
     from detoxify import Detoxify
 
     pretrained.quiet()
@@ -155,6 +171,22 @@ def _architecture(path: Path, held: Any, config: DetoxifyScorer) -> dict[str, An
 
 
 def _check_tensors(path: Path, weights: Any) -> None:
+    import torch
+
     if not isinstance(weights, dict) or not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
         raise UserError(f"{path}: state_dict: expected tensors by name; {REMEDY}")
     checkpoint.check_finite(path, weights, REMEDY)
+
+
+# Bytes of float32 weights, by the number of parameters that their authors state: BERT, RoBERTa and XLM-R base.
+_BYTES = {"original": 438 * 10**6, "unbiased": 499 * 10**6, "multilingual": 1112 * 10**6}
+
+SCORER = ScorerKind(
+    "detoxify",
+    DetoxifyScorer,
+    load,
+    bytes=lambda section: _BYTES[section.variant] + 100 * 10**6,  # and activations of a batch of texts
+    sources=lambda section: {CHECKPOINT: section.checkpoint, TOKENIZER: section.tokenizer},
+    weights=lambda section: section.checkpoint,
+    has_logits=True,
+)

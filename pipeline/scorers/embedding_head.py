@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipeline.config.sections import EmbeddingHeadScorer
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Count, Section, Source
 from pipeline.io import atomic, paths, records
 from pipeline.io.atomic import staged
 from pipeline.io.errors import UserError, shortened, shown
@@ -19,6 +19,17 @@ from pipeline.scorers import pretrained
 from pipeline.scorers.pretrained import REMEDY, Window
 from pipeline.scorers.scoring import fingerprint, score_each
 from pipeline.sources import checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EmbeddingHeadScorer(Section):
+    """A frozen sentence encoder with mean pooling and a logistic head that the judge stage fits."""
+
+    kind: Literal["embedding_head"]
+    source: Source
+    max_tokens: Count
 
 
 class Encoder:
@@ -61,8 +72,15 @@ class Encoder:
         """Return for every text whether it is longer than what is embedded of it."""
         return self._window.cut(texts)
 
-    @torch.inference_mode()
-    def _encode_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def _encode_batch(self, batch: "Mapping[str, Tensor]") -> "Tensor":
+        import torch
+
+        with torch.inference_mode():
+            return self._pooled(batch)
+
+    def _pooled(self, batch: "Mapping[str, Tensor]") -> "Tensor":
+        import torch
+
         states = self._model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
         pooled: Tensor = (states * mask).sum(dim=1) / mask.sum(dim=1)
@@ -176,3 +194,12 @@ def load(name: str, config: EmbeddingHeadScorer, folder: Path, experiment: str) 
     }
     settings = {"kind": config.kind, "max_tokens": config.max_tokens}
     return EmbeddingHead(name, fingerprint(settings, files), encoder, head)
+
+
+SCORER = ScorerKind(
+    "embedding_head",
+    EmbeddingHeadScorer,
+    load,
+    bytes=lambda section: 91 * 10**6,  # all-MiniLM-L6-v2 in float32
+    is_fitted=True,
+)

@@ -6,12 +6,31 @@ optimisation).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pipeline.scorers.scoring import fingerprint
+from pydantic import Field
+
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Name, PositiveFloat, Section
+from pipeline.scorers.scoring import Scorer, fingerprint
 
 if TYPE_CHECKING:
-    from pipeline.scorers.loading import Scorer
+    SingleScorer = Section  # any scorer but an ensemble: config/schema.py knows which there are
+
+
+class EnsembleMember(Section):
+    """One scorer of an ensemble and how much it counts."""
+
+    weight: PositiveFloat
+    scorer: "SingleScorer"
+
+
+class EnsembleScorer(Section):
+    """Several scorers as one: its toxicity is the mean of theirs by weight, missing where one of them is."""
+
+    kind: Literal["ensemble"]
+    members: Annotated[dict[Name, EnsembleMember], Field(min_length=2)]
 
 
 @dataclass(frozen=True)
@@ -19,7 +38,7 @@ class Member:
     """A scorer of an ensemble and how much it counts."""
 
     weight: float
-    scorer: "Scorer"
+    scorer: Scorer
 
 
 @dataclass(frozen=True)
@@ -55,3 +74,23 @@ def combine(name: str, members: Mapping[str, Member]) -> Ensemble:
     settings = {"kind": "ensemble", "weights": {member: members[member].weight for member in members}}
     scorers = {member: members[member].scorer.fingerprint for member in members}
     return Ensemble(name, fingerprint(settings, scorers), tuple(members[member] for member in sorted(members)))
+
+
+def load(name: str, config: EnsembleScorer, folder: Path, experiment: str) -> Ensemble:
+    """Load every member, its files in a folder of its name."""
+    from pipeline.scorers.loading import load_scorer  # late: it knows all kinds, this one too
+
+    members = {
+        member: Member(entry.weight, load_scorer(member, entry.scorer, folder / member, experiment))
+        for member, entry in config.members.items()
+    }
+    return combine(name, members)
+
+
+SCORER = ScorerKind(
+    "ensemble",
+    EnsembleScorer,
+    load,
+    bytes=lambda section: 0,  # its members' alone
+    members=lambda section: {name: member.scorer for name, member in section.members.items()},
+)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from pipeline.config.fields import Source
@@ -60,6 +59,8 @@ def load_model(folder: Path, loader: Any, what: str, pickled: bool = False, unus
     pin; it is read as tensors alone, so that it runs nothing. Raises UserError, calling the model `what`, when a weight
     would start from a random number, unless its name begins with one of `unused`.
     """
+    import torch
+
     quiet()
     if not pickled:
         checkpoint.check_weight_files(folder, REMEDY)

@@ -7,11 +7,21 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from pipeline.config.sections import ProfanityCheckScorer
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Section, Sha256
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import file_digest
 from pipeline.scorers.scoring import fingerprint, score_each
+
+
+class ProfanityCheckScorer(Section):
+    """alt-profanity-check as installed; `files` pins the pickles it loads, by path inside its package."""
+
+    kind: Literal["profanity_check"]
+    files: dict[str, Sha256]
+
 
 PACKAGE = "profanity_check"
 PICKLES = (".joblib", ".pickle", ".pkl")
@@ -35,7 +45,7 @@ class ProfanityCheck:
         return [False] * len(texts)
 
 
-def load(name: str, config: ProfanityCheckScorer) -> ProfanityCheck:
+def load(name: str, config: ProfanityCheckScorer, folder: Path, experiment: str) -> ProfanityCheck:
     """Load the installed package; raise UserError, before any of it is imported, when a pickle is not as pinned."""
     _verify(_package_folder(), config.files)
     from profanity_check import predict_prob
@@ -62,3 +72,7 @@ def _verify(folder: Path, pinned: Mapping[str, str]) -> None:
         found = file_digest(path)
         if found != expected:
             raise UserError(f"{PACKAGE}/{member}: expected sha256 {expected}, got {found}; {_REMEDY}")
+
+
+# Measured: scikit-learn, its vocabulary and weights.
+SCORER = ScorerKind("profanity_check", ProfanityCheckScorer, load, bytes=lambda section: 110 * 10**6)

@@ -2,14 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from pipeline.config.sections import RewardSection
+from pipeline.scorers.scoring import Scorer
 
-if TYPE_CHECKING:
-    from pipeline.scorers.loading import Scorer
-
-Output = Literal["logit", "log_odds"]  # what a classifier can be rewarded by, beside its toxicity
 BETWEEN = "\n"  # prompt and completion, where the reward reads both
 
 
@@ -25,7 +21,7 @@ class Reward:
     """
 
     section: RewardSection
-    scorer: "Scorer"
+    scorer: Scorer
     output: Callable[[Sequence[str]], list[float | None]]
 
     @property

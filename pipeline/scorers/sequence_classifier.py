@@ -3,21 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pipeline.config.sections import SequenceClassifierScorer
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Count, Section, Source, Text
 from pipeline.io.errors import UserError, shortened, shown
 from pipeline.io.hashing import files_digest
 from pipeline.scorers import pretrained
-from pipeline.scorers.loading import check_order
 from pipeline.scorers.pretrained import REMEDY, Window, check_pinned
-from pipeline.scorers.reward import Output
-from pipeline.scorers.scoring import fingerprint, score_each
+from pipeline.scorers.scoring import Output, check_order, fingerprint, score_each
 from pipeline.sources import checkpoint
+
+
+class SequenceClassifierScorer(Section):
+    """Any Hugging Face sequence classifier; its toxicity is the probability of `label`, or what is left to 1 of it.
+
+    `means` tells whether the label is given to toxic or to harmless text.
+    """
+
+    kind: Literal["sequence_classifier"]
+    source: Source
+    label: Text
+    means: Literal["toxic", "harmless"]
+    max_tokens: Count
+
 
 PICKLE = "pytorch_model.bin"
 
@@ -75,6 +87,8 @@ class SequenceClassifier:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the logits [N, labels] in the order of `texts`; NaN where the model gives no number."""
+        import torch
+
         logits = np.empty((len(texts), int(self.model.config.num_labels)))
         for places, batch in self.window.batches(texts, progress=f"scoring ({self.name})"):
             with torch.inference_mode():
@@ -82,7 +96,7 @@ class SequenceClassifier:
         return logits
 
 
-def load(name: str, config: SequenceClassifierScorer, folder: Path) -> SequenceClassifier:
+def load(name: str, config: SequenceClassifierScorer, folder: Path, experiment: str) -> SequenceClassifier:
     """Load the classifier in `folder`, never from a network and without code of its own.
 
     Weights are safetensors, or a pytorch_model.bin that the source pins. Raises UserError when files are missing or
@@ -140,3 +154,12 @@ def _is_pickled(folder: Path) -> bool:
     """Tell whether there are no safetensors but a pickle in their place."""
     safe = (checkpoint.WEIGHTS, f"{checkpoint.WEIGHTS}.index.json")
     return (folder / PICKLE).is_file() and not any((folder / name).exists() for name in safe)
+
+
+SCORER = ScorerKind(
+    "sequence_classifier",
+    SequenceClassifierScorer,
+    load,
+    bytes=lambda section: 599 * 10**6,  # RoBERTa base in float32, and activations of a batch of texts
+    has_logits=True,
+)

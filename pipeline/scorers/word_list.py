@@ -3,11 +3,22 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
-from pipeline.config.sections import WordListScorer
+from pipeline.config.declarations import ScorerKind
+from pipeline.config.fields import Count, Section, Source
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import file_digest
 from pipeline.scorers.scoring import HitScorer, fingerprint
+
+
+class WordListScorer(Section):
+    """Whole words and phrases of a downloaded list: min(1, hits / saturation). A transparent filter."""
+
+    kind: Literal["word_list"]
+    source: Source
+    saturation: Count
+
 
 # A place that does not lie inside a word: a letter or digit on one side at most. `\b` would not do, since it asks for
 # one on exactly one side, and so never finds a listed symbol between spaces; and it takes _this_ for one word.
@@ -17,7 +28,7 @@ LONGEST = 200  # characters of a line
 _REMEDY = "correct the scorer's source, or delete the folder and run `dvc repro` to fetch it again"
 
 
-def load(name: str, config: WordListScorer, folder: Path) -> HitScorer:
+def load(name: str, config: WordListScorer, folder: Path, experiment: str) -> HitScorer:
     """Return the scorer of the one .txt file below `folder`: a phrase a line, UTF-8; blank lines are none.
 
     A hit is a whole phrase in any case, whatever space or punctuation stands around it and whatever space between its
@@ -63,3 +74,6 @@ def _pattern(phrases: Iterable[str]) -> re.Pattern[str]:
     ordered = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
     spelled = (r"\s+".join(re.escape(word) for word in phrase.split()) for phrase in ordered)
     return re.compile(f"{_EDGE}(?:{'|'.join(spelled)}){_EDGE}")
+
+
+SCORER = ScorerKind("word_list", WordListScorer, load, bytes=lambda section: 0)

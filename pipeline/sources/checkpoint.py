@@ -5,18 +5,19 @@ defaults for a generation config that it cannot read, each with no more than a l
 """
 
 import shutil
+import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING, Any
 
 from pipeline.io.atomic import replacing_folder
 from pipeline.io.errors import UserError, shortened, shown
 from pipeline.io.records import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 REMEDY = "delete the folder and run `dvc repro` to fetch it again, or choose another model.source"
@@ -34,9 +35,12 @@ def reading(place: Path, what: str, remedy: str = REMEDY) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        torch = sys.modules.get("torch")  # where it is not loaded, it has not raised
+        if torch is not None and isinstance(error, torch.OutOfMemoryError):
+            raise
         reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()), _REASON_LENGTH)
         raise UserError(f"{place}: {what} cannot be read ({reason}); {remedy}") from error
 
@@ -102,6 +106,8 @@ def check_weight_files(folder: Path, remedy: str = REMEDY) -> None:
 
 def check_finite_files(folder: Path, remedy: str = REMEDY) -> None:
     """Raise UserError naming a tensor of whole weight files that holds NaN or infinity. Reads one tensor at a time."""
+    from safetensors import safe_open
+
     for path in _weight_files(folder, remedy):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
@@ -110,6 +116,8 @@ def check_finite_files(folder: Path, remedy: str = REMEDY) -> None:
 
 def check_safetensors(path: Path, remedy: str) -> None:
     """Raise UserError when a file is no whole safetensors file. Reads its header alone."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt"):
             pass
@@ -144,12 +152,11 @@ def write_checkpoint(model: Any, folder: Path, base: Path) -> None:
                 shutil.copyfile(base / name, temporary / name)
 
 
-@torch.no_grad()
-def check_finite(place: Path | str, tensors: Mapping[str, torch.Tensor], remedy: str) -> None:
+def check_finite(place: Path | str, tensors: "Mapping[str, torch.Tensor]", remedy: str) -> None:
     """Raise UserError naming the tensors that hold NaN or infinity."""
     # A sum takes a fifth of the time of a look at every number, and only a broken one is looked at again.
     doubtful = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not _sums_up(tensor)]
-    broken = [name for name in doubtful if not torch.isfinite(tensors[name]).all()]
+    broken = [name for name in doubtful if not tensors[name].isfinite().all()]
     if broken:
         raise UserError(f"{place}: expected finite weights, got NaN or infinity in {named(broken)}; {remedy}")
 
@@ -161,8 +168,10 @@ def named(tensors: Collection[str]) -> str:
     return ", ".join(shortened(name) for name in names[:_SHOWN]) + more
 
 
-def _sums_up(tensor: torch.Tensor) -> bool:
-    return bool(tensor.sum(dtype=torch.float32).isfinite())
+def _sums_up(tensor: "torch.Tensor") -> bool:
+    import torch
+
+    return bool(tensor.detach().sum(dtype=torch.float32).isfinite())
 
 
 def _weight_files(folder: Path, remedy: str) -> list[Path]:

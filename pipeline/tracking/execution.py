@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.loader import Roster
+from pipeline.config.roster import Roster
 from pipeline.io import paths
+from pipeline.methods import METHODS
 
-TRAININGS = {"train_sft": "sft", "train_ppo": "ppo", "train_dpo": "dpo"}
+TRAININGS = {f"train_{method}": method for method in METHODS}
 REFERENCE = "reference"
 # What a run's description begins with; `{policy}` is filled in.
 SENTENCES = {
@@ -15,9 +16,7 @@ SENTENCES = {
     "judge": "A card for every judge: how well it tells toxic from harmless text",
     "reference": "The policy that every training starts from and is compared to",
     "preferences": "Chosen and rejected completions for SFT and DPO, ranked by the reward scorer",
-    "train_sft": "Supervised fine-tuning (SFT) on the chosen completions, with LoRA",
-    "train_ppo": "Proximal policy optimization (PPO) against the reward scorer, with LoRA",
-    "train_dpo": "Direct preference optimization (DPO) on chosen and rejected completions, with LoRA",
+    **{f"train_{method}": declared.title for method, declared in METHODS.items()},
     "complete": "Completions of the evaluation prompts by the policy {policy}",
     "score": "Every judge's score of the completions of the policy {policy}",
     "probe": "What the policy {policy} still knows, by likelihoods alone",
@@ -97,12 +96,12 @@ class Execution:
             return []
         if self.stage == "score" and self.policy:
             return [paths.completions(self.experiment, self.seed, self.policy)]
+        if self.stage in TRAININGS:
+            samples = paths.preferences(self.experiment, self.seed)
+            return [train, dev] if METHODS[TRAININGS[self.stage]].inputs == "prompts" else [dev, samples]
         by_stage = {
             "reference": [train, paths.formatted(self.experiment, "demonstrations"), dev],
             "preferences": [train],
-            "train_sft": [dev, paths.preferences(self.experiment, self.seed)],
-            "train_dpo": [dev, paths.preferences(self.experiment, self.seed)],
-            "train_ppo": [train, dev],
             "complete": [judged],
         }
         return by_stage.get(self.stage, [])
@@ -137,5 +136,7 @@ def executions(experiment: str, roster: Roster) -> list[Execution]:
     for seed in roster.seeds:
         listed.append(training(experiment, seed, REFERENCE))
         listed.append(Execution("preferences", experiment, seed))
-        listed += [training(experiment, seed, policy) for policy in roster.policies if policy != REFERENCE]
+        listed += [
+            training(experiment, seed, policy) for policy in roster.policies_of(experiment) if policy != REFERENCE
+        ]
     return [*listed, Execution("evaluate", experiment)]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from pipeline.config.loader import load
 from pipeline.io import paths
 from pipeline.io.records import read_json
-from pipeline.scorers.sources import single_scorers, sources_of
+from pipeline.methods import METHODS
+from pipeline.scorers.loading import single_scorers, sources_of
 from pipeline.tracking import provenance
-from pipeline.tracking.execution import REFERENCE, TRAININGS, training
+from pipeline.tracking.execution import REFERENCE, training
 
 FILE = "README.md"
 TEMPLATE = Path(__file__).with_suffix(".md.j2")
@@ -172,7 +173,7 @@ def _fetched(role: str, source: Any) -> Part:
 def _parameters(experiment: str, seed: int, policy: str) -> dict[str, Any]:
     """Return every parameter that the policy was made with, as recorded in dvc.lock where it is."""
     stages = ["reference"] if policy == REFERENCE else [training(experiment, seed, policy).stage]
-    if policy in (TRAININGS["train_sft"], TRAININGS["train_dpo"]):
+    if policy != REFERENCE and METHODS[policy].inputs != "prompts":
         stages.append("preferences")
     if policy != REFERENCE and load(experiment, SECTIONS).reference.kind != "base":
         stages.append(REFERENCE)

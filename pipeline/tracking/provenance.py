@@ -141,7 +141,8 @@ def _git(*arguments: str) -> str:
 
 def _declared_sections(stage: str) -> tuple[str, ...]:
     declared = _yaml(PIPELINE).get("stages", {}) if PIPELINE.exists() else {}
-    for item in declared.get(stage, {}).get("params", []):
+    entry = declared.get(stage, {})
+    for item in entry.get("do", entry).get("params", []):
         if isinstance(item, Mapping):
             for name, sections in item.items():
                 if name.startswith("experiments/"):

@@ -12,7 +12,8 @@ from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import file_digest
 from pipeline.policy import loading
-from pipeline.scorers.loading import HOSTILE, KIND, load_scorer
+from pipeline.scorers.loading import load_scorer
+from pipeline.scorers.scoring import HOSTILE, KIND
 from pipeline.sources.importing import import_checkpoint
 from tests.checkpoints import classifiers, detoxify, flan_t5
 

@@ -5,7 +5,7 @@ from io import StringIO
 from itertools import product
 from random import Random
 
-from pipeline.scorers.loading import HOSTILE, KIND
+from pipeline.scorers.scoring import HOSTILE, KIND
 
 _PLACES = ("bakery", "harbor", "library", "garden", "station", "market")
 _THINGS = ("a loaf of bread", "an old map", "two tickets", "a green lamp", "the darn umbrella", "a jar of honey")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.apps import roster
-from pipeline.config.loader import load_roster
+from pipeline.config.roster import load_roster
 from tests.faults.conftest import refused
 
 PARAMS = Path("params.yaml")

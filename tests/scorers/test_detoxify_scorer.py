@@ -13,7 +13,7 @@ import torch
 from pipeline.config.sections import DetoxifyScorer
 from pipeline.io.errors import UserError
 from pipeline.scorers import detoxify as ours
-from pipeline.scorers.loading import HOSTILE, KIND
+from pipeline.scorers.scoring import HOSTILE, KIND
 from tests.scorers import tiny_classifiers as tiny
 from tests.scorers.tiny import ROOT
 
@@ -253,7 +253,7 @@ def test_the_fingerprint_is_of_all_files_and_settings(made, copy):
 
 
 def test_the_section_tells_where_its_two_parts_lie(made):
-    from pipeline.scorers.sources import sources_of
+    from pipeline.scorers.loading import sources_of
 
     config = tiny.detoxify(made["unbiased"][0])
     assert isinstance(config, DetoxifyScorer)

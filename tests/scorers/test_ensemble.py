@@ -9,8 +9,7 @@ import pytest
 from pipeline.config.sections import EnsembleScorer, KeywordScorer, RewardSection
 from pipeline.io import paths
 from pipeline.scorers.ensemble import Member, combine
-from pipeline.scorers.loading import load_reward, load_scorer
-from pipeline.scorers.sources import sources_of
+from pipeline.scorers.loading import load_reward, load_scorer, sources_of
 from pipeline.sources.pins import declared
 from tests.scorers import tiny_classifiers as tiny
 

@@ -7,8 +7,7 @@ import pytest
 
 from pipeline.config.sections import KeywordScorer, RewardSection, WordListScorer
 from pipeline.io import paths
-from pipeline.scorers.loading import load_judges, load_reward_scorer
-from pipeline.scorers.sources import sources_of
+from pipeline.scorers.loading import load_judges, load_reward_scorer, sources_of
 from stages.download import fetch_all
 
 SECTION = {"output": "toxicity", "reads": "completion", "offset": 1.0, "scale": 2.0}

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.io.errors import UserError
-from pipeline.scorers.loading import HOSTILE, KIND
+from pipeline.scorers.scoring import HOSTILE, KIND
 from pipeline.scorers.sequence_classifier import load
 from tests.scorers import tiny_classifiers as tiny
 

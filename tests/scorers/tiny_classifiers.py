@@ -15,7 +15,7 @@ import torch
 
 from pipeline.config.fields import Source
 from pipeline.config.sections import DetoxifyScorer, SequenceClassifierScorer
-from pipeline.scorers.loading import HOSTILE, KIND
+from pipeline.scorers.scoring import HOSTILE, KIND
 
 POSITIONS = 48
 HEADS = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.fields import Source
 from pipeline.io.errors import UserError
-from pipeline.sources import fetch
+from pipeline.sources.fetching import fetch
 from tests.sources.wheels import digest, tree
 
 

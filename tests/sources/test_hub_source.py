@@ -29,7 +29,7 @@ import json, logging, sys
 from pathlib import Path
 from pipeline.config.sections import Source
 from pipeline.errors import UserError
-from pipeline.sources import fetch
+from pipeline.sources.fetching import fetch
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 try:
     print(json.dumps(fetch("x", Source(uri=sys.argv[1], sha256=json.loads(sys.argv[2])), Path("out/x"))))

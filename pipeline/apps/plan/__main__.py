@@ -49,6 +49,8 @@ def plan(experiment: str) -> Plan:
     on_cuda = file.model.quantization is not None or machine.device() is not None
     needs = []
     for stage in memory.STAGES:
+        if stage.startswith("train_") and stage.removeprefix("train_") not in file.methods:
+            continue
         needed = memory.peak(stage, experiment, file, shape, on_cuda)
         taken = None if on_cuda else hours(stage, experiment, file, shape.parameters)
         needs.append(Need(stage, needed, taken))

@@ -8,6 +8,7 @@ from pipeline.apps.plan.work import hours
 from pipeline.config.sections import ExperimentFile
 from pipeline.io import machine, paths
 from pipeline.io.errors import UserError
+from pipeline.methods import METHODS
 
 if TYPE_CHECKING:
     from pipeline.apps.plan.shape import Shape
@@ -17,9 +18,10 @@ GB = 10**9
 _SIZES = {  # what to lower where a stage does not fit
     "reference": ("reference.batch_size", "dev.batch_size"),
     "preferences": ("preferences.batch_size",),
-    "train_sft": ("sft.batch_size", "dev.batch_size"),
-    "train_ppo": ("ppo.micro_batch_size", "dev.batch_size"),
-    "train_dpo": ("dpo.batch_size", "dev.batch_size"),
+    **{
+        f"train_{name}": (*(f"methods.{name}.{size}" for size in method.sizes), "dev.batch_size")
+        for name, method in METHODS.items()
+    },
     "complete": ("complete.batch_size",),
     "probe": ("probe.batch_size",),
 }

@@ -1,49 +1,37 @@
 """How much memory a stage needs at its peak, from the shape of the model and the sizes in the experiment's file.
 
 A stage goes through phases: sampling, reading, updating. Each needs weights and what stands beside them. What a phase
-gives back the next can use again, but not all of it: on a CPU freed memory is kept in pieces (pipeline/io/process.py), so
-half of the smaller phases counts beside the largest. The constants were fitted to peaks that were measured on
-smollm2-rtp (README, Memory).
+gives back the next can use again, but not all of it: on a CPU freed memory is kept in pieces (io/process.py), so half
+of the smaller phases counts beside the largest. The constants were fitted to peaks that were measured on smollm2-rtp
+(README, Memory).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from pipeline.apps.plan.shape import Shape
 from pipeline.apps.plan.work import Lengths, lengths
+from pipeline.config.declarations import Method
 from pipeline.config.sections import (
     AdapterReference,
-    DetoxifyScorer,
-    EnsembleScorer,
     ExperimentFile,
     FullReference,
     LoraSection,
     OnPolicyPreferences,
-    Scorer,
     SupervisedSection,
 )
-
-MB = 10**6
-# Bytes of float32 weights, by the number of parameters that their authors state.
-DETOXIFY = {"original": 438 * MB, "unbiased": 499 * MB, "multilingual": 1112 * MB}  # BERT, RoBERTa, XLM-R base
-ENCODERS = {
-    "embedding_head": 91 * MB,  # all-MiniLM-L6-v2
-    "sequence_classifier": 499 * MB,  # RoBERTa base, which the classifiers of the published systems are
-    "profanity_check": 110 * MB,  # measured: scikit-learn, its vocabulary and weights
-}
-READING = 100 * MB  # activations of a batch of texts
+from pipeline.methods import METHODS
+from pipeline.scorers import SCORERS
 
 
-def scorer_bytes(scorer: Scorer) -> int:
-    """Return what one scorer takes; word lists take nothing that could be measured."""
-    if isinstance(scorer, EnsembleScorer):
-        return sum(scorer_bytes(member.scorer) for member in scorer.members.values())
-    if isinstance(scorer, DetoxifyScorer):
-        return DETOXIFY[scorer.variant] + READING
-    return ENCODERS.get(scorer.kind, 0) + (READING if scorer.kind == "sequence_classifier" else 0)
+def scorer_bytes(scorer: Any) -> int:
+    """Return what one scorer takes, with those that it is made of."""
+    kind = SCORERS[scorer.kind]
+    return kind.bytes(scorer) + all_bytes(kind.members(scorer).values())
 
 
-def all_bytes(scorers: Iterable[Scorer]) -> int:
+def all_bytes(scorers: Iterable[Any]) -> int:
     """Return what several scorers take together."""
     return sum(map(scorer_bytes, scorers))
 
@@ -55,7 +43,6 @@ KEPT_IN_PIECES = 0.5  # share of the smaller phases' memory that the largest can
 # what the loss keeps and its gradient.
 DRAWN, READ, LEARNT = 4, 4, 5
 READ_ROWS = 32  # completions that the policy reads at once without gradient
-REFERENCE_PAIRS = 8  # pairs that TRL's trainer reads at once for the reference
 PROBED_TOKENS = 40  # of an answer, on average over a batch of the longest
 STATES = 4  # of a number that is trained: itself, its gradient and two moments of Adam
 BYTES = 4  # of a number that is trained, and of logits
@@ -73,7 +60,7 @@ class Peak(NamedTuple):
         return self.host + self.device
 
 
-def peak(stage: str, experiment: str, file: ExperimentFile, shape: Shape, on_cuda: bool, policy: str = "sft") -> Peak:
+def peak(stage: str, experiment: str, file: ExperimentFile, shape: Shape, on_cuda: bool, policy: str = "") -> Peak:
     """Estimate the peak of a stage that loads the policy; KeyError for one that does not."""
     size = _Sizes(experiment, file, shape, policy)
     beside, phases = _STAGES[stage](size)
@@ -163,29 +150,8 @@ def _preferences(size: _Sizes) -> Needs:
     return reward, [size.sampling(preferences.batch_size, longest, preferences.max_new_tokens, lora)]
 
 
-def _train_sft(size: _Sizes) -> Needs:
-    phases = [size.supervised(size.file.sft, size.completion_tokens), size.dev(size.file.lora)]
-    return size.trained + size.adapters + scorer_bytes(size.file.reward.scorer), phases
-
-
-def _train_dpo(size: _Sizes) -> Needs:
-    dpo, new = size.file.dpo, size.completion_tokens
-    tokens = dpo.batch_size * (size.prompts("train").longest + 2 * new)
-    phases = [size.learning(tokens, 2 * dpo.batch_size * new), size.dev(size.file.lora)]
-    phases.append(size.reading(2 * REFERENCE_PAIRS * new))
-    return size.trained + size.adapters + scorer_bytes(size.file.reward.scorer), phases
-
-
-def _train_ppo(size: _Sizes) -> Needs:
-    ppo, longest = size.file.ppo, size.prompts("train").longest
-    rows, new = ppo.micro_batch_size, ppo.max_new_tokens
-    rollout = ppo.prompts_per_step * ppo.samples_per_prompt
-    phases = [
-        size.sampling(rollout, longest, new, size.file.lora),
-        size.reading(min(rollout, READ_ROWS) * new),
-        size.learning(rows * (longest + new), rows * new),
-        size.dev(size.file.lora),
-    ]
+def _train(method: Method, size: _Sizes) -> Needs:
+    phases = [*method.memory(size, size.file.methods[method.name]), size.dev(size.file.lora)]
     return size.trained + size.adapters + scorer_bytes(size.file.reward.scorer), phases
 
 
@@ -204,9 +170,7 @@ def _probe(size: _Sizes) -> Needs:
 _STAGES: dict[str, Callable[[_Sizes], Needs]] = {
     "reference": _reference,
     "preferences": _preferences,
-    "train_sft": _train_sft,
-    "train_ppo": _train_ppo,
-    "train_dpo": _train_dpo,
+    **{f"train_{name}": partial(_train, method) for name, method in METHODS.items()},
     "complete": _complete,
     "probe": _probe,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.config.sections import ExperimentFile, ModelSection, OnPolicyPreferences
 from pipeline.io import paths
 from pipeline.io.records import read_json
+from pipeline.methods import METHODS
 
 # Measured with SmolLM2's tokenizer: 4.1 characters a token on average over the prompts of smollm2-rtp and 4.7 over
 # those of smollm2-chat; the longest prompts have one for 3.0 and 4.4. Its chat template adds 32 tokens, a system
@@ -70,7 +71,7 @@ READ, LEARNT, DRAWN = 720, 245, 230
 def hours(stage: str, experiment: str, file: ExperimentFile, parameters: int) -> float | None:
     """Return about how many hours a stage takes on two cores of a CPU; None where nobody knows how much there is to do.
 
-    That is so before `format` has run, for all stages but train_ppo, whose number of completions is a parameter.
+    That is so before `format` has run, but for trainings on prompts, whose number of completions is a parameter.
     """
     tokens = _tokens(stage, experiment, file)
     if tokens is None:
@@ -79,15 +80,29 @@ def hours(stage: str, experiment: str, file: ExperimentFile, parameters: int) ->
     return seconds * parameters / MEASURED_PARAMETERS / 3600
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a training has to do: tokens of a prompt and of a completion on average, and how many pairs at most.
+
+    `pairs` is None before `format` has run; there can be no more than prompts.
+    """
+
+    pairs: int | None
+    prompt_tokens: float
+    completion_tokens: float
+
+
 def _tokens(stage: str, experiment: str, file: ExperimentFile) -> tuple[float, float, float] | None:
     """Return tokens read, learnt from and drawn."""
     split = {"reference": "dev", "complete": "eval"}.get(stage, "train")
-    prompts = lengths(experiment, split, file.model)
-    if stage == "train_ppo":
-        ppo = file.ppo
-        drawn = ppo.steps * ppo.prompts_per_step * ppo.samples_per_prompt
-        whole = drawn * (prompts.mean + ppo.max_new_tokens)
-        return whole, whole * ppo.epochs, drawn * ppo.max_new_tokens
+    prompts, preferences = lengths(experiment, split, file.model), file.preferences
+    if isinstance(preferences, OnPolicyPreferences):
+        new = float(preferences.max_new_tokens)
+    else:
+        new = preferences.max_completion_tokens / 2  # nobody has read the answers yet
+    method = METHODS.get(stage.removeprefix("train_"))
+    if method is not None:
+        return method.tokens(Work(prompts.count, prompts.mean, new), file.methods[method.name])
     if prompts.count is None:
         return None
     if stage == "complete":
@@ -95,18 +110,6 @@ def _tokens(stage: str, experiment: str, file: ExperimentFile) -> tuple[float, f
         drawn = prompts.count * complete.samples_per_prompt
         analyzed = 2 * prompts.count * complete.analyzed_samples * (prompts.mean + complete.max_new_tokens)
         return analyzed, 0, drawn * complete.max_new_tokens
-    preferences = file.preferences
-    if stage not in ("preferences", "train_sft", "train_dpo"):
-        return None
-    if isinstance(preferences, OnPolicyPreferences):
-        new = float(preferences.max_new_tokens)
-        if stage == "preferences":
-            return prompts.count * prompts.mean, 0, prompts.count * preferences.samples_per_prompt * new
-    else:
-        new = preferences.max_completion_tokens / 2  # nobody has read the answers yet
-        if stage == "preferences":
-            return None  # its time is the scorer's
-    # As many pairs as prompts, which is the most there can be; DPO reads a prompt once for both completions.
-    if stage == "train_sft":
-        return 0, prompts.count * file.sft.epochs * (prompts.mean + new), 0
-    return prompts.count * (prompts.mean + 2 * new), prompts.count * file.dpo.epochs * (prompts.mean + 2 * new), 0
+    if stage == "preferences" and isinstance(preferences, OnPolicyPreferences):
+        return prompts.count * prompts.mean, 0, prompts.count * preferences.samples_per_prompt * new
+    return None  # of pairs of a data set the time is the scorer's

@@ -7,17 +7,17 @@ each has a contrast of 3 : 1 or more on both backgrounds. Colour is never the on
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.methods import METHODS
+
 COLORS = {
     "reference": "#767b84",
-    "sft": "#0072b2",
-    "ppo": "#d55e00",
-    "dpo": "#009e73",
+    **{name: method.colour for name, method in METHODS.items()},
     "best_of_k": "#b8609a",
     "word_filter": "#a67c00",
 }
 OTHERS = ("#3b8ea5", "#8c6bb1", "#97704a", "#5c8a3a")
 BACKGROUNDS = {"light": "#ffffff", "dark": "#16181c"}
-SHAPES = {"reference": "circle", "sft": "square", "ppo": "triangle-up", "dpo": "diamond"}
+SHAPES = {"reference": "circle", **{name: method.shape for name, method in METHODS.items()}}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 # Of figures on paper: the metric twin of Arial, which vl-convert brings along.
 PAPER_FONT = "Liberation Sans, Arial, Helvetica, sans-serif"

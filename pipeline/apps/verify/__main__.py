@@ -1,4 +1,4 @@
-"""Compare what is on disk with what was recorded: `python -m pipeline.apps.verify [EXPERIMENT ...] [--allow-missing]`."""
+"""Compare what is on disk with what was recorded: `python -m pipeline.apps.verify [EXPERIMENT ...]`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence

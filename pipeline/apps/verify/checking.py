@@ -24,7 +24,8 @@ from pipeline.apps.verify.lock import (
     why_not_compared,
 )
 from pipeline.apps.verify.recorded import Hashed, Paths, check_contents, hash_all
-from pipeline.config.loader import Roster, load, load_roster
+from pipeline.config.loader import load
+from pipeline.config.roster import Roster, load_roster
 from pipeline.io import paths
 from pipeline.io.errors import UserError, shortened
 

@@ -11,10 +11,9 @@ from packaging.version import InvalidVersion
 from pipeline.apps import environment
 from pipeline.apps.verify.finding import DIFFERENT, MISSING, Finding
 from pipeline.config.loader import Settings
-from pipeline.config.sections import ProfanityCheckScorer
 from pipeline.io import paths, records
 from pipeline.io.errors import UserError
-from pipeline.scorers.sources import single_scorers
+from pipeline.scorers.loading import single_scorers
 
 ENVIRONMENT = "environment"
 REQUIREMENTS = Path("requirements.txt")
@@ -46,7 +45,7 @@ def check_pickles(experiment: str, settings: Settings) -> Iterator[Finding]:
     scorers = {f"scorers.{name}": scorer for name, scorer in settings.scorers.items()}
     every = {"reward.scorer": settings.reward.scorer, **scorers}
     for key, scorer in single_scorers(every, between=".members."):
-        if not isinstance(scorer, ProfanityCheckScorer):
+        if scorer.kind != package.SCORER.kind:
             continue
         what = f"{paths.experiment_file(experiment)}: {key}.files"
         try:

@@ -11,7 +11,7 @@ from pipeline.config.sections import T5Build
 from pipeline.io import paths, records
 from pipeline.io.errors import UserError, shortened
 from pipeline.io.hashing import file_digest
-from pipeline.scorers.sources import sources_of
+from pipeline.scorers.loading import sources_of
 
 SOURCES = "sources"
 SECTIONS = ("model", "data", "reward", "scorers", "fluency")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.apps.verify.finding import DIFFERENT, MISSING, Difference, Finding, differences, in_words
-from pipeline.config.loader import Roster, Settings
+from pipeline.config.loader import Settings
+from pipeline.config.roster import Roster
 from pipeline.evaluation import assemble, plots
 from pipeline.evaluation.gathering import gather
 from pipeline.io import paths, records
@@ -24,7 +25,7 @@ REFERENCE = "reference"
 def check_adapters(experiment: str, roster: Roster) -> Iterator[Finding]:
     """Yield whether each adapter on disk is the one whose digest its training's metrics hold."""
     for seed in roster.seeds:
-        for method in roster.policies:
+        for method in roster.policies_of(experiment):
             if method != REFERENCE or _was_trained(experiment, seed):
                 yield _adapter(experiment, seed, method)
 
@@ -83,7 +84,7 @@ def _read_by_evaluate(experiment: str, roster: Roster) -> list[Path]:
         place(experiment, seed, policy)
         for place in (paths.completions, paths.scores, paths.probes)
         for seed in roster.seeds
-        for policy in roster.policies
+        for policy in roster.policies_of(experiment)
     ]
     return [*seeded, paths.formatted(experiment, "eval"), paths.metrics(experiment, "judge")]
 

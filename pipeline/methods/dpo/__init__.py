@@ -1,46 +1,60 @@
-"""Direct preference optimisation on chosen/rejected pairs."""
+"""Direct preference optimisation (DPO, Rafailov et al. 2023) on chosen and rejected completions."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.config.sections import DPOSection
-from pipeline.methods.loop.checkpoints import Checkpoints
-from pipeline.policy.types import Policy
-from pipeline.preferences.pairs import Pair
+from pipeline.config.declarations import Method
+from pipeline.config.fields import PositiveFloat
+from pipeline.config.sections import SupervisedSection
 
-Report = Callable[[int, dict[str, float]], None]
-
-
-def train(
-    architecture: str,
-    policy: Policy,
-    model: Any,
-    tokenizer: Any,
-    pairs: list[Pair],
-    dpo: DPOSection,
-    seed: int,
-    checkpoints: Checkpoints,
-    report: Report,
-) -> list[dict[str, float]]:
-    """Train the adapter in place on the pairs' own token ids; return one row of curves an update.
-
-    `policy` is `model` behind the seam. `report` is called with every row as it is made. The training continues from
-    its newest checkpoint, if there is one. Raises NotFiniteError where our own trainer meets what is no number.
-    """
-    trainers: dict[str, Callable[[], list[dict[str, float]]]] = {
-        "causal": lambda: _with_trl(model, tokenizer, pairs, dpo, seed, checkpoints, report),
-        "seq2seq": lambda: _with_ours(policy, pairs, dpo, seed, checkpoints, report),
-    }
-    return trainers[architecture]()
+if TYPE_CHECKING:
+    from pipeline.methods.training import Trained, Training
 
 
-def _with_trl(*arguments: Any) -> list[dict[str, float]]:
-    from pipeline.methods.dpo import causal
+class DPOSection(SupervisedSection):
+    """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
 
-    return causal.train(*arguments)
+    beta: PositiveFloat
 
 
-def _with_ours(*arguments: Any) -> list[dict[str, float]]:
-    from pipeline.methods.dpo import trainer
+def train(training: "Training", section: DPOSection) -> "Trained":
+    """Train the adapter on the pairs' own token ids."""
+    from pipeline.methods.dpo.fit import fit
+    from pipeline.methods.training import Trained
 
-    return trainer.train(*arguments)
+    pairs = training.pairs()
+    architecture, policy = training.settings.model.architecture, training.policy
+    model, tokenizer, checkpoints = training.model, training.tokenizer, training.checkpoints
+    curves = fit(architecture, policy, model, tokenizer, pairs, section, training.seed, checkpoints, training.report)
+    return Trained(curves, len(pairs))
+
+
+REFERENCE_PAIRS = 8  # read at once by the reference: laid end to end, more would only look at more of each other
+
+
+def _memory(sizes: Any, section: DPOSection) -> list[int]:
+    new, pairs = sizes.completion_tokens, section.batch_size
+    tokens = pairs * (sizes.prompts("train").longest + 2 * new)
+    return [sizes.learning(tokens, 2 * pairs * new), sizes.reading(2 * REFERENCE_PAIRS * new)]
+
+
+def _tokens(work: Any, section: DPOSection) -> tuple[float, float, float] | None:
+    if work.pairs is None:
+        return None
+    tokens = work.pairs * (work.prompt_tokens + 2 * work.completion_tokens)  # a prompt is read once for both
+    return tokens, section.epochs * tokens, 0
+
+
+METHOD = Method(
+    name="dpo",
+    label="DPO",
+    title="Direct preference optimization (DPO) on chosen and rejected completions, with LoRA",
+    section=DPOSection,
+    inputs="pairs",
+    train=train,
+    curve="objective/reward_margin",
+    colour="#009e73",
+    shape="diamond",
+    memory=_memory,
+    tokens=_tokens,
+    sizes=("batch_size",),
+)

@@ -6,7 +6,7 @@ from datasets import Dataset
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from pipeline.config.sections import DPOSection
+from pipeline.methods.dpo import REFERENCE_PAIRS, DPOSection
 from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.methods.loop.curves import ContinuedTrainer, CurveCallback, Report, show_bar_alone, trl_arguments
 from pipeline.methods.loop.packing import PackedModel
@@ -14,8 +14,6 @@ from pipeline.policy.adapters import acting_as_reference
 from pipeline.policy.quantization import adapters_kept
 from pipeline.preferences.pairs import Pair
 
-# Pairs read at once by the reference: laid end to end, more would only look at more of each other.
-_REFERENCE_PAIRS = 8
 _CURVES = {
     "loss": "policy/loss",
     "grad_norm": "policy/grad_norm",
@@ -87,7 +85,7 @@ def make_trainer(
         beta=dpo.beta,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=True,
-        precompute_ref_batch_size=_REFERENCE_PAIRS,
+        precompute_ref_batch_size=REFERENCE_PAIRS,
     )
     with adapters_kept(model):
         trainer = PackedDPOTrainer(

@@ -11,8 +11,8 @@ from torch.nn.functional import logsigmoid
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from pipeline.config.sections import DPOSection
 from pipeline.io.errors import NotFiniteError
+from pipeline.methods.dpo import DPOSection
 from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.methods.loop.optimizer_state import OptimizerState
 from pipeline.policy.types import Completion, Policy, Prompt, Trace

@@ -245,10 +245,11 @@ def key_parts(stage: str, experiment: str, seed: int, params: Mapping[str, Any])
 def _deps(stage: str, experiment: str, seed: int) -> list[str]:
     path = ROOT / "dvc.yaml"
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][stage]["deps"]
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][stage]
+        deps: list[str] = listed.get("do", listed)["deps"]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raise UserError(f"dvc.yaml: expected the deps of {stage}; restore it with `git checkout dvc.yaml`") from None
-    return [dep.replace("${item.experiment}", experiment).replace("${item.seed}", str(seed)) for dep in listed]
+    return [dep.replace("${item.experiment}", experiment).replace("${item.seed}", str(seed)) for dep in deps]
 
 
 def _content(path: Path) -> str:

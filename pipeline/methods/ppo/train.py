@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from pipeline.config.sections import PPOSection
 from pipeline.io.errors import NotFiniteError, UserError
 from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.methods.loop.optimizer_state import OptimizerState
+from pipeline.methods.ppo import PPOSection
 from pipeline.methods.ppo.health import CAUSES
 from pipeline.methods.ppo.trainer import PPOTrainer
 from pipeline.policy.types import Policy, Prompt

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.config.sections import PPOSection
 from pipeline.io.errors import NotFiniteError, UserError
+from pipeline.methods.ppo import PPOSection
 from pipeline.methods.ppo.health import Health
 from pipeline.methods.ppo.objectives import KLController, ScoreScaling, estimate_advantages, shape_rewards
 from pipeline.methods.ppo.rollout import Rollout, describe

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from pipeline.config.sections import PPOSection
 from pipeline.io.errors import NotFiniteError
+from pipeline.methods.ppo import PPOSection
 from pipeline.methods.ppo.objectives import policy_loss, value_loss
 from pipeline.methods.ppo.rollout import Rollout
 from pipeline.policy.types import Policy

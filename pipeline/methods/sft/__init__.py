@@ -1,30 +1,47 @@
-"""Supervised fine-tuning on given targets: chosen completions, or demonstrations."""
+"""Supervised fine-tuning (SFT) on the chosen completions."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pipeline.config.declarations import Method
 from pipeline.config.sections import SupervisedSection
-from pipeline.methods.loop.checkpoints import Checkpoints
-from pipeline.policy.demonstrations import Example
 
-Report = Callable[[int, dict[str, float]], None]
+if TYPE_CHECKING:
+    from pipeline.methods.training import Trained, Training
 
 
-def train(
-    architecture: str,
-    model: Any,
-    tokenizer: Any,
-    examples: Sequence[Example],
-    section: SupervisedSection,
-    seed: int,
-    checkpoints: Checkpoints,
-    report: Report,
-) -> list[dict[str, float]]:
-    """Train in place what of the model can learn on the targets' own token ids; return one row of curves an update.
+def train(training: "Training", section: SupervisedSection) -> "Trained":
+    """Train the adapter on the chosen completion of every pair, by its own token ids."""
+    from pipeline.methods.sft.fit import fit
+    from pipeline.methods.training import Trained
+    from pipeline.preferences.pairs import chosen
 
-    `report` is called with every row as it is made. The training continues from its newest checkpoint, if there is one.
-    """
-    from pipeline.methods.sft import causal, seq2seq
+    examples = chosen(training.pairs())
+    architecture = training.settings.model.architecture
+    model, tokenizer, checkpoints = training.model, training.tokenizer, training.checkpoints
+    curves = fit(architecture, model, tokenizer, examples, section, training.seed, checkpoints, training.report)
+    return Trained(curves, len(examples))
 
-    trainers = {"causal": causal.train, "seq2seq": seq2seq.train}
-    return trainers[architecture](model, tokenizer, examples, section, seed, checkpoints, report)
+
+def _memory(sizes: Any, section: SupervisedSection) -> list[int]:
+    return [sizes.supervised(section, sizes.completion_tokens)]
+
+
+def _tokens(work: Any, section: SupervisedSection) -> tuple[float, float, float] | None:
+    pairs = work.pairs
+    return None if pairs is None else (0, pairs * section.epochs * (work.prompt_tokens + work.completion_tokens), 0)
+
+
+METHOD = Method(
+    name="sft",
+    label="SFT",
+    title="Supervised fine-tuning (SFT) on the chosen completions, with LoRA",
+    section=SupervisedSection,
+    inputs="pairs",
+    train=train,
+    curve="policy/loss",
+    colour="#0072b2",
+    shape="square",
+    memory=_memory,
+    tokens=_tokens,
+    sizes=("batch_size",),
+)
