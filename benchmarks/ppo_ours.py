@@ -48,7 +48,8 @@ def _trainer(job: Job, scorer: RewardScorer) -> Any:
 
     from pipeline.config.loader import load
     from pipeline.methods.ppo.trainer import PPOTrainer
-    from pipeline.policy import loading, make_policy
+    from pipeline.policy import loading
+    from pipeline.policy.making import make_policy
 
     torch.set_num_threads(job.threads)
     settings = load(EXPERIMENT, SECTIONS)

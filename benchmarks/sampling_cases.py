@@ -12,8 +12,9 @@ from pipeline.config.loader import load
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
 from pipeline.methods.ppo.train import endless_batches
-from pipeline.policy import loading, make_policy
+from pipeline.policy import loading
 from pipeline.policy.language_model import stop_tokens
+from pipeline.policy.making import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.types import Decoding, Prompt
 

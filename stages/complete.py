@@ -5,8 +5,8 @@ from pipeline.data.schema import read_prompts
 from pipeline.evaluation.completing import completion_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
-from pipeline.policy import make_policy
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
+from pipeline.policy.making import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.sampling import derived_seed
 

@@ -6,8 +6,8 @@ from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
 from pipeline.io.records import write_json
-from pipeline.policy import context_of, make_policy
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
+from pipeline.policy.making import context_of, make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.preferences.of_data_set import Answers, check_dataset_pairs, dataset_pairs
 from pipeline.preferences.on_policy import check_pairs, sample_on_policy

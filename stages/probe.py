@@ -4,9 +4,9 @@ from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.evaluation.probing import given_texts, probe_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
-from pipeline.policy import make_policy
 from pipeline.policy.adapters import merged
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer
+from pipeline.policy.making import make_policy
 
 NODE = Node(
     axes=("experiment", "seed", "policy"),

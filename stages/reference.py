@@ -15,9 +15,10 @@ from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
 from pipeline.methods.sft.fit import fit
 from pipeline.methods.training import summary
-from pipeline.policy import loading, make_policy
+from pipeline.policy import loading
 from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
 from pipeline.policy.dev_check import dev_check
+from pipeline.policy.making import make_policy
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.scorers.loading import load_reward_scorer
 from pipeline.sources.checkpoint import check_finite

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.policy.rouge import rouge
+from pipeline.scorers.rouge import rouge
 
 DEMONSTRATION = "The cat sat on the mat."
 

@@ -64,7 +64,7 @@ stages:
 
 
 class Imports:
-    """Which modules of pipeline/ and stages/ import which, read from their source: late imports count, and for types."""
+    """Which modules of pipeline/ and stages/ import which, read from the source: late imports count, and for types."""
 
     def __init__(self, root: Path = Path()) -> None:
         files = [path for top in ("pipeline", "stages") for path in sorted((root / top).rglob("*.py"))]

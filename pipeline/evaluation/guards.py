@@ -13,8 +13,7 @@ from pipeline.evaluation import ngrams, statistics
 from pipeline.evaluation.ngrams import NgramCounts
 from pipeline.evaluation.rows import Completion
 from pipeline.evaluation.spread import Array
-from pipeline.policy import rouge
-from pipeline.scorers import identity
+from pipeline.scorers import identity, rouge
 
 DISTINCT_ORDERS = (1, 2, 3)
 

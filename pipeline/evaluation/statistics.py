@@ -31,11 +31,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.spread import (
-    Array,  # every module of this room names it from here
-    Uncertainty,
-    components,
-)
+from pipeline.evaluation.spread import Array, Uncertainty, components
 
 Bounds = tuple[float, float]
 

@@ -12,9 +12,11 @@ from pipeline.io.atomic import staged
 from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
 from pipeline.methods.loop.checkpoints import Checkpoints
-from pipeline.policy import Policy, Prompt, loading, make_policy
+from pipeline.policy import loading
 from pipeline.policy.dev_check import dev_check
+from pipeline.policy.making import make_policy
 from pipeline.policy.prompts import tokenize_prompts
+from pipeline.policy.types import Policy, Prompt
 from pipeline.preferences.pairs import Pair, PromptSamples, pairs_of, read_samples
 from pipeline.scorers.loading import load_reward
 from pipeline.scorers.reward import Reward

@@ -7,8 +7,8 @@ from statistics import fmean, median
 
 from pipeline.config.sections import DevSection
 from pipeline.policy.likelihood import sequence_logprobs
-from pipeline.policy.rouge import rouge
 from pipeline.policy.types import Completion, Decoding, Policy, Prompt
+from pipeline.scorers.rouge import rouge
 from pipeline.scorers.scoring import Scorer
 
 Demonstrations = Mapping[str, Sequence[str]]  # prompt id -> what people wrote in answer to it

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.config.sections import ModelSection
 from pipeline.data.schema import PromptRow
 from pipeline.io.errors import UserError, shortened
-from pipeline.policy import reads_on
+from pipeline.policy.making import reads_on
 from pipeline.policy.types import Prompt
 
 _PLAIN = "write model.prompt_format plain, or choose another model.source"

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from pipeline.config.fields import Source
-from pipeline.config.sections import DetoxifyScorer, ModelSection, SequenceClassifierScorer
+from pipeline.config.sections import ModelSection
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import file_digest
 from pipeline.policy import loading
+from pipeline.scorers.detoxify import DetoxifyScorer
 from pipeline.scorers.loading import load_scorer
 from pipeline.scorers.scoring import HOSTILE, KIND
+from pipeline.scorers.sequence_classifier import SequenceClassifierScorer
 from pipeline.sources.importing import import_checkpoint
 from tests.checkpoints import classifiers, detoxify, flan_t5
 

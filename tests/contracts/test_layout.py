@@ -34,7 +34,7 @@ LEVEL = {room: level for level, (rooms, _) in enumerate(LEVELS) for room in room
 SEAMS = (
     "pipeline.policy.loading",
     "pipeline.config",
-    "pipeline.policy",
+    "pipeline.policy.making",
     "pipeline.methods.sft",
     "pipeline.methods.dpo",
 )

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.sections import DialogSumData
+from pipeline.data.dialogsum import DialogSumData
 
 INSTRUCTION = "Summarize the following conversation.\n\n{dialogue}\n\nSummary: "
 

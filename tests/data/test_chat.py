@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from pipeline.config.sections import ChatData
+from pipeline.data.chat import ChatData
 from pipeline.data.readers import RawRows, read_raw
 from pipeline.data.splits import split
 from pipeline.io.errors import UserError

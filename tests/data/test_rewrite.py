@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.sections import RewriteData
 from pipeline.data import readers
-from pipeline.data.rewrite import shuffled
+from pipeline.data.rewrite import RewriteData, shuffled
 from pipeline.data.schema import PromptRow, prompt_row, split_of
 from pipeline.data.splits import split
 from pipeline.io.errors import UserError

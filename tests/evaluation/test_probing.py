@@ -13,7 +13,7 @@ from pipeline.config.sections import IdentitySection, ProbeSection
 from pipeline.evaluation.probing import Given, given_texts, probe_rows
 from pipeline.io.errors import UserError
 from pipeline.io.records import write_jsonl
-from pipeline.policy import make_policy
+from pipeline.policy.making import make_policy
 from tests.policy import tiny_llama, tiny_t5
 from tests.policy.tiny_model import END, VOCABULARY, tokenizer
 

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from pipeline.config.sections import KeywordScorer
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.types import Decoding
-from pipeline.scorers.keyword import load
+from pipeline.scorers.keyword import KeywordScorer, load
 from tests.policy import tiny_llama
 
 HARSH = load("harsh", KeywordScorer(kind="keyword", keywords=list(tiny_llama.HARSH), saturation=2))

@@ -5,7 +5,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from pipeline.io.errors import UserError
-from pipeline.policy import make_policy
+from pipeline.policy.making import make_policy
 from tests.policy import tiny_llama
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pipeline.config.sections import ExperimentFile
 from pipeline.io import paths
-from pipeline.policy import loading, make_policy
+from pipeline.policy import loading
+from pipeline.policy.making import make_policy
 from pipeline.policy.types import Completion, Policy, Prompt, Trace
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.sections import KeywordScorer
 from pipeline.methods.ppo.trainer import PPOTrainer
-from pipeline.scorers.keyword import load
+from pipeline.scorers.keyword import KeywordScorer, load
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import WORDS, TinyModel, prompts, section
 from tests.policy.tiny_t5 import T5

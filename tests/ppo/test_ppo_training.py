@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from pipeline.config.sections import KeywordScorer
 from pipeline.io.errors import UserError
 from pipeline.methods import ppo
 from pipeline.methods.ppo.train import endless_batches
 from pipeline.policy.types import Decoding
-from pipeline.scorers.keyword import load
+from pipeline.scorers.keyword import KeywordScorer, load
 from tests.policy import tiny_llama
 from tests.ppo.tiny_ppo import reward_of
 

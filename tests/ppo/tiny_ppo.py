@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.config.sections import KeywordScorer
 from pipeline.methods.ppo.rollout import Rollout
 from pipeline.methods.ppo.trainer import PPOTrainer
 from pipeline.policy.types import Prompt
-from pipeline.scorers.keyword import load
+from pipeline.scorers.keyword import KeywordScorer, load
 from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.config.sections import DetoxifyScorer
 from pipeline.io.errors import UserError
 from pipeline.scorers import detoxify as ours
+from pipeline.scorers.detoxify import DetoxifyScorer
 from pipeline.scorers.scoring import HOSTILE, KIND
 from tests.scorers import tiny_classifiers as tiny
 from tests.scorers.tiny import ROOT

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.sections import EnsembleScorer, KeywordScorer, RewardSection
+from pipeline.config.sections import RewardSection
 from pipeline.io import paths
-from pipeline.scorers.ensemble import Member, combine
+from pipeline.scorers.ensemble import EnsembleScorer, Member, combine
+from pipeline.scorers.keyword import KeywordScorer
 from pipeline.scorers.loading import load_reward, load_scorer, sources_of
 from pipeline.sources.pins import declared
 from tests.scorers import tiny_classifiers as tiny

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config.sections import KeywordScorer
+from pipeline.scorers.keyword import KeywordScorer
 from pipeline.scorers.loading import load_scorer
 
 

@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 
-from pipeline.config.sections import KeywordScorer, RewardSection, WordListScorer
+from pipeline.config.sections import RewardSection
 from pipeline.io import paths
+from pipeline.scorers.keyword import KeywordScorer
 from pipeline.scorers.loading import load_judges, load_reward_scorer, sources_of
+from pipeline.scorers.word_list import WordListScorer
 from stages.download import fetch_all
 
 SECTION = {"output": "toxicity", "reads": "completion", "offset": 1.0, "scale": 2.0}

@@ -10,10 +10,10 @@ import profanity_check
 import pytest
 import yaml
 
-from pipeline.config.sections import ProfanityCheckScorer
 from pipeline.io.errors import UserError
 from pipeline.scorers import profanity_check as ours
 from pipeline.scorers.loading import load_scorer
+from pipeline.scorers.profanity_check import ProfanityCheckScorer
 from tests.scorers.tiny import ROOT
 
 MODEL = "data/model.joblib"

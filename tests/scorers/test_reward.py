@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.sections import KeywordScorer, RewardSection
+from pipeline.config.sections import RewardSection
 from pipeline.io import paths
 from pipeline.io.errors import UserError
+from pipeline.scorers.keyword import KeywordScorer
 from pipeline.scorers.loading import load_reward
 from tests.scorers import tiny_classifiers as tiny
 

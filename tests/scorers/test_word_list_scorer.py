@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.config.sections import WordListScorer
 from pipeline.io.errors import UserError
 from pipeline.scorers.loading import load_scorer
+from pipeline.scorers.word_list import WordListScorer
 
 PINNED = {"uri": "file:nowhere", "sha256": "0" * 64}
 

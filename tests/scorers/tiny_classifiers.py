@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from pipeline.config.fields import Source
-from pipeline.config.sections import DetoxifyScorer, SequenceClassifierScorer
+from pipeline.scorers.detoxify import DetoxifyScorer
 from pipeline.scorers.scoring import HOSTILE, KIND
+from pipeline.scorers.sequence_classifier import SequenceClassifierScorer
 
 POSITIONS = 48
 HEADS = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")

@@ -85,7 +85,8 @@ def test_every_method_starts_from_the_reference(run: WholeRun) -> None:
 def test_a_fresh_policy_says_what_the_reference_says(run: WholeRun) -> None:
     from pipeline.config.loader import load
     from pipeline.data.schema import read_prompts
-    from pipeline.policy import loading, make_policy
+    from pipeline.policy import loading
+    from pipeline.policy.making import make_policy
     from pipeline.policy.prompts import tokenize_prompts
     from pipeline.policy.types import Decoding
 
