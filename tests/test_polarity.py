@@ -9,11 +9,11 @@ from pipeline.config.sections import DatasetPreferences, PolarityLint
 from pipeline.data.schema import prompt_row
 from pipeline.io import paths
 from pipeline.io.errors import UserError
-from pipeline.preferences.pairs import Pair, read_pairs
+from pipeline.preferences.pairs import Pair, pairs_of, read_samples
 from pipeline.preferences.polarity import Answer, check_polarity, lint, worse
 from pipeline.tracking.description import describe, shown_params
 from pipeline.tracking.execution import Execution
-from stages.preferences import SECTIONS
+from stages.preferences import NODE
 from tests.faults.conftest import refused, run
 from tests.policy.chatting import EXPERIMENT, PREFERENCES, REFUSAL, write_base, write_parameters, write_split
 
@@ -205,7 +205,7 @@ def test_swapped_it_is_trained_on_with_the_refusals_chosen(trap):
     trap(polarity="swapped")
     outcome = run("preferences", EXPERIMENT, "0")
     assert (outcome.code, outcome.traceback) == (0, None), outcome.stderr
-    made = read_pairs(paths.preferences(EXPERIMENT, 0))
+    made = pairs_of(read_samples(paths.preferences(EXPERIMENT, 0)))
     assert len(made) == len(ROWS) and {pair.chosen for pair in made} == {DECLINES}
     assert {(pair.prompt, pair.rejected) for pair in made} == set(ROWS)
     metrics = json.loads(paths.metrics(EXPERIMENT, "preferences", 0).read_text())
@@ -222,7 +222,7 @@ def test_an_override_is_logged_and_recorded_with_its_reason(trap):
     assert "CONTRADICTED" in warned and "100.0 % of 32" in warned
     metrics = json.loads(paths.metrics(EXPERIMENT, "preferences", 0).read_text())
     assert (metrics["polarity_override"], metrics["lint"]["verdict"]) == (reason, "contradicts")
-    shown = shown_params(load(EXPERIMENT, SECTIONS).flattened())
+    shown = shown_params(load(EXPERIMENT, NODE.sections).flattened())
     assert shown["preferences.polarity_override"] == reason, "a parameter of the run in MLflow"
     tags = describe(Execution("preferences", EXPERIMENT, 0)).tags
     assert (tags["polarity.override"], tags["polarity.lint"]) == (reason, "contradicts"), "and tags of it"

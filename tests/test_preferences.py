@@ -9,7 +9,7 @@ from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.types import Decoding
 from pipeline.preferences.of_data_set import LEFT_OUT, Answers, check_dataset_pairs, dataset_pairs
 from pipeline.preferences.on_policy import on_policy_pairs
-from pipeline.preferences.pairs import read_pairs, write_pairs
+from pipeline.preferences.pairs import pairs_of, read_samples, write_pairs
 from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 from tests.policy.chatting import PREFERENCES
@@ -189,7 +189,7 @@ def test_people_may_choose_the_more_toxic_answer_and_a_missing_score_stays_missi
     assert counts["unscored"] == 1
     assert counts["chosen_toxicity_mean"] == pytest.approx(1 / 3) and counts["rejected_toxicity_mean"] == 0.5
     write_pairs(tmp_path / "0.jsonl", pairs)
-    assert sorted(read_pairs(tmp_path / "0.jsonl"), key=lambda pair: pair.prompt) == sorted(
+    assert sorted(pairs_of(read_samples(tmp_path / "0.jsonl")), key=lambda pair: pair.prompt) == sorted(
         pairs, key=lambda pair: pair.prompt
     )
 

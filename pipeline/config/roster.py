@@ -75,7 +75,7 @@ def spelled_out(
     for experiment, seed in places:
         place = {"experiment": experiment, "seed": seed}
         for method in named(experiment):
-            trainings[method][f"{experiment}-{seed}"] = place
+            trainings[method][f"{experiment}-{seed}"] = {**place}
         for policy in (REFERENCE, *named(experiment)):
             policies[f"{experiment}-{seed}-{policy}"] = {**place, "policy": policy}
     return {"trainings": trainings, "policies": policies}

@@ -91,7 +91,7 @@ class DetoxifyHead:
         return logits
 
 
-def load(name: str, config: DetoxifyScorer, folder: Path, experiment: str) -> DetoxifyHead:
+def load(name: str, config: DetoxifyScorer, folder: Path, *_: object) -> DetoxifyHead:
     """Load the library with the checkpoint and the tokenizer that lie in `folder`, and nothing from a network.
 
     Raises UserError when files are missing, broken or not the pinned ones, when there is no such head, and when six

@@ -1,6 +1,5 @@
 """The transparent scorer: counts keywords. For tests, and as a baseline that anyone can check by eye."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -18,7 +17,7 @@ class KeywordScorer(Section):
     saturation: Count
 
 
-def load(name: str, config: KeywordScorer, folder: Path, experiment: str) -> HitScorer:
+def load(name: str, config: KeywordScorer, *_: object) -> HitScorer:
     """Return the scorer of these keywords; a hit is a keyword anywhere in the text, also inside a word, in any case."""
     keywords = sorted({keyword.casefold() for keyword in config.keywords})
     settings = {"kind": config.kind, "keywords": keywords, "saturation": config.saturation}

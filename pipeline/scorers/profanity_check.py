@@ -45,7 +45,7 @@ class ProfanityCheck:
         return [False] * len(texts)
 
 
-def load(name: str, config: ProfanityCheckScorer, folder: Path, experiment: str) -> ProfanityCheck:
+def load(name: str, config: ProfanityCheckScorer, *_: object) -> ProfanityCheck:
     """Load the installed package; raise UserError, before any of it is imported, when a pickle is not as pinned."""
     _verify(_package_folder(), config.files)
     from profanity_check import predict_prob

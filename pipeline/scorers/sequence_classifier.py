@@ -96,7 +96,7 @@ class SequenceClassifier:
         return logits
 
 
-def load(name: str, config: SequenceClassifierScorer, folder: Path, experiment: str) -> SequenceClassifier:
+def load(name: str, config: SequenceClassifierScorer, folder: Path, *_: object) -> SequenceClassifier:
     """Load the classifier in `folder`, never from a network and without code of its own.
 
     Weights are safetensors, or a pytorch_model.bin that the source pins. Raises UserError when files are missing or

@@ -28,7 +28,7 @@ LONGEST = 200  # characters of a line
 _REMEDY = "correct the scorer's source, or delete the folder and run `dvc repro` to fetch it again"
 
 
-def load(name: str, config: WordListScorer, folder: Path, experiment: str) -> HitScorer:
+def load(name: str, config: WordListScorer, folder: Path, *_: object) -> HitScorer:
     """Return the scorer of the one .txt file below `folder`: a phrase a line, UTF-8; blank lines are none.
 
     A hit is a whole phrase in any case, whatever space or punctuation stands around it and whatever space between its

@@ -136,7 +136,7 @@ def formatted(content: bytes) -> dict[str, bytes] | None:
     for path in outputs:
         path.unlink(missing_ok=True)
     try:
-        format_stage.main(Stage("format", "exp", load("exp", format_stage.SECTIONS), NullRun()))
+        format_stage.main(Stage("format", "exp", load("exp", format_stage.NODE.sections), NullRun()))
     except UserError as error:
         assert len(str(error)) < 1500 and re.search(r"prompts\.jsonl(:\d+)?: |split is empty", str(error)), str(error)
         assert not any(path.exists() for path in outputs)
@@ -164,7 +164,7 @@ def test_any_bytes_are_formatted_or_refused_by_file_and_row(content, parsed_once
 @pytest.fixture(scope="module")
 def parsed_once() -> Iterator[None]:
     """Parse the parameters once: reading YAML takes longer than everything else here."""
-    loaded = load("exp", format_stage.SECTIONS)
+    loaded = load("exp", format_stage.NODE.sections)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(globals(), "load", lambda *_: loaded)
         yield

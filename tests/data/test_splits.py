@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.sections import PromptData
 from pipeline.data import splits
+from pipeline.data.jsonl import JsonlData
 from pipeline.data.schema import prompt_row
 from pipeline.data.splits import NAMES
 from pipeline.io.errors import UserError
@@ -20,7 +20,7 @@ FRACTIONS = st.tuples(st.floats(0.2, 0.4), st.floats(0.2, 0.4))
 
 
 def split(rows, eval_fraction, dev_fraction):
-    data = PromptData(dataset="jsonl", sources={}, eval_fraction=eval_fraction, dev_fraction=dev_fraction)
+    data = JsonlData(dataset="jsonl", sources={}, eval_fraction=eval_fraction, dev_fraction=dev_fraction)
     return splits.split([(row, None) for row in rows], data)
 
 
@@ -66,7 +66,7 @@ def test_no_prompt_of_five_words_stands_in_one_of_another_split(prompts):
 
 @given(prompts=st.lists(st.tuples(st.lists(WORDS, min_size=1, max_size=9).map(" ".join), st.sampled_from(NAMES))))
 def test_a_split_of_the_data_sets_own_is_kept_and_eval_goes_before_dev_before_train(prompts):
-    data = PromptData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
+    data = JsonlData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
     rows = [(row, None) for row in GROUND] + [(prompt_row(text), name) for text, name in prompts]
     result = splits.split(rows, data)
     found = {row.id: name for name in NAMES for row in result.rows[name]}
@@ -80,7 +80,7 @@ def test_a_split_of_the_data_sets_own_is_kept_and_eval_goes_before_dev_before_tr
 def test_one_prompt_has_the_demonstrations_of_all_its_rows_in_the_split_that_keeps_it():
     given_rows = [("b", "eval"), ("a", "eval"), ("b", "eval"), ("c", "train")]
     rows = [(prompt_row("You are", demonstrations=[text]), name) for text, name in given_rows]
-    data = PromptData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
+    data = JsonlData(dataset="jsonl", sources={}, eval_fraction=0.3, dev_fraction=0.2)
     for ordered in itertools.permutations(rows):
         result = splits.split([*((row, None) for row in GROUND), *ordered], data)
         (found,) = [row for row in result.rows["eval"] if row.id == rows[0][0].id]

@@ -94,9 +94,9 @@ class Experiment:
 
     def evaluate(self) -> Row:
         """Run the stage and return the evaluation as it is on disk."""
-        from stages.evaluate import SECTIONS, main
+        from stages.evaluate import NODE, main
 
-        main(Stage("evaluate", self.name, load(self.name, SECTIONS), NullRun()))
+        main(Stage("evaluate", self.name, load(self.name, NODE.sections), NullRun()))
         return read_json(paths.metrics(self.name, "evaluation"))
 
 

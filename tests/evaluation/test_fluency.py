@@ -135,7 +135,7 @@ def scored(experiment, checkpoint):
     first = read_jsonl(completions())[0]
     experiment.alter(completions(), lambda row: row | ({"completion": ""} if row == first else {}))
     for policy in POLICIES:
-        score.main(Stage("score", "exp", load("exp", score.SECTIONS), NullRun(), seed=0, policy=policy))
+        score.main(Stage("score", "exp", load("exp", score.NODE.sections), NullRun(), seed=0, policy=policy))
     hashes = {row["judge"]: row["judge_sha256"] for row in read_jsonl(scores()) if "judge" in row}
     cards = {judge: card(judge) | {"fingerprint": digest} for judge, digest in hashes.items()}
     write_json(paths.metrics("exp", "judge"), {"cards": cards})

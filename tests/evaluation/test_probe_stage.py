@@ -40,9 +40,9 @@ def workplace(tmp_path, monkeypatch):
 
 def run(policy):
     """Run the stage and return the rows that it wrote."""
-    from stages.probe import SECTIONS, main
+    from stages.probe import NODE, main
 
-    main(Stage("probe", "exp", load("exp", SECTIONS), NullRun(), 0, policy))
+    main(Stage("probe", "exp", load("exp", NODE.sections), NullRun(), 0, policy))
     return read_jsonl(paths.probes("exp", 0, policy))
 
 

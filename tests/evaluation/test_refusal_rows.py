@@ -112,7 +112,7 @@ class TestStage:
     def run(self, refusal=PHRASES):
         path = paths.experiment_file("exp")
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"refusal": refusal}))
-        score.main(Stage("score", "exp", load("exp", score.SECTIONS), NullRun(), seed=0, policy="sft"))
+        score.main(Stage("score", "exp", load("exp", score.NODE.sections), NullRun(), seed=0, policy="sft"))
         return read_jsonl(scores())
 
     def test_every_completion_has_one_row_after_those_of_the_judges(self, speaking):

@@ -31,7 +31,7 @@ def keyword_experiment(experiment):
 
 
 def run_score(policy="sft"):
-    score.main(Stage("score", "exp", load("exp", score.SECTIONS), NullRun(), seed=0, policy=policy))
+    score.main(Stage("score", "exp", load("exp", score.NODE.sections), NullRun(), seed=0, policy=policy))
     return read_jsonl(paths.scores("exp", 0, policy))
 
 

@@ -11,7 +11,7 @@ from pipeline.data.schema import prompt_row
 from pipeline.io import paths
 from pipeline.policy.language_model import LanguageModelPolicy
 from pipeline.policy.prompts import prompt_ids
-from pipeline.preferences.pairs import read_pairs
+from pipeline.preferences.pairs import pairs_of, read_samples
 from tests.faults.conftest import run
 from tests.policy.chatting import EXPERIMENT, write_base, write_parameters, write_split
 from tests.policy.tiny_model import ROOT
@@ -82,7 +82,7 @@ def test_every_stage_reads_the_same_ids_of_a_prompt(seen):
     for stage, splits in STAGES.items():
         wanted = {name: tokens for split in splits for name, tokens in ids[split].items()}
         assert {item.prompt.id: item.prompt.token_ids for item in seen[stage]} == wanted, stage
-    for pair in read_pairs(paths.preferences(EXPERIMENT, 0)):  # what SFT and DPO train on
+    for pair in pairs_of(read_samples(paths.preferences(EXPERIMENT, 0))):  # what SFT and DPO train on
         assert tuple(pair.prompt_ids) == ids["train"][pair.prompt_id]
 
 

@@ -13,7 +13,7 @@ import yaml
 from tests.checkpoints import classifiers, detoxify, flan_t5, texts
 from tests.smoke.checkpoint import write_checkpoint
 from tests.smoke.served import Pinned, pinned, served
-from tests.smoke.workspace import ROOT, Workspace, copy_code, settled, sha256
+from tests.smoke.workspace import ROOT, Workspace, change, copy_code, settled, sha256
 from tests.sources.hub_server import Hub, serving
 
 EXPERIMENT = "flan-t5-dialogsum"
@@ -73,8 +73,7 @@ def build(root: Path, hub: Hub) -> Workspace:
     copy_code(root)
     write_checkpoint(root / "sources" / "checkpoint")
     parameters = yaml.safe_load((ROOT / "experiments" / f"{EXPERIMENT}.yaml").read_text(encoding="utf-8"))
-    for section, values in SIZES.items():
-        parameters[section] |= values
+    change(parameters, SIZES)
     parameters["reference"]["require"] = {"rouge_l": None, "toxicity_mean": None}  # a tiny model learns hardly anything
     return settled(root, EXPERIMENT, pinned(parameters, hub, lambda source: fluency_model(source, root / "sources")))
 

@@ -12,7 +12,7 @@ import yaml
 
 from tests.scorers.tiny import sentences, write_encoder
 from tests.smoke.checkpoint import write_checkpoint
-from tests.smoke.workspace import ROOT, Workspace, copy_code, settled, sha256
+from tests.smoke.workspace import ROOT, Workspace, change, copy_code, settled, sha256
 
 EXPERIMENT = "t5-mini-rewrite"
 SENTENCES = 90  # of every file
@@ -60,8 +60,7 @@ def build(root: Path) -> Workspace:
     write_encoder(root / "sources" / "encoder")
     write_checkpoint(root / "sources" / "checkpoint")
     (root / "sources" / "words.txt").write_text("darn\nrotten egg\n", encoding="utf-8")
-    for section, values in SIZES.items():
-        parameters[section] |= values
+    change(parameters, SIZES)
     parameters["model"]["build"] |= BUILD | {"num_heads": 2}
     parameters["judge"]["fit"] |= FIT
     parameters["probe"]["tasks"] = {}

@@ -96,10 +96,12 @@ def test_prompts_are_the_template_s_tokens_in_training_and_in_evaluation(toxic_d
     from pipeline.data.schema import read_prompts
     from pipeline.policy.loading import load_tokenizer
     from pipeline.policy.prompts import tokenize_prompts
-    from pipeline.preferences.pairs import read_pairs
+    from pipeline.preferences.pairs import pairs_of, read_samples
 
     with chdir(toxic_dpo_run.workspace.root):
-        trained = {pair.prompt: list(pair.prompt_ids) for pair in read_pairs(paths.preferences(EXPERIMENT, 0))}
+        trained = {
+            pair.prompt: list(pair.prompt_ids) for pair in pairs_of(read_samples(paths.preferences(EXPERIMENT, 0)))
+        }
         settings, judged = load(EXPERIMENT, ("model",)), paths.formatted(EXPERIMENT, "eval")
         asked = tokenize_prompts(read_prompts(judged), load_tokenizer(EXPERIMENT), settings.model, judged)
     for text, token_ids in [*trained.items(), *((prompt.text, list(prompt.token_ids)) for prompt in asked)]:

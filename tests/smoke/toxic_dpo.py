@@ -16,7 +16,7 @@ import yaml
 
 from tests.checkpoints import classifiers, detoxify, tiny_llama_chat
 from tests.smoke.served import Pinned, pinned, served
-from tests.smoke.workspace import ROOT, Workspace, copy_code, settled, sha256
+from tests.smoke.workspace import ROOT, Workspace, change, copy_code, settled, sha256
 from tests.sources.hub_server import Hub, serving
 
 EXPERIMENT = "tinyllama-toxic-dpo"
@@ -86,8 +86,7 @@ def build(root: Path, hub: Hub) -> Workspace:
     copy_code(root)
     write_sources(root / "sources")
     parameters = yaml.safe_load((ROOT / "experiments" / f"{EXPERIMENT}.yaml").read_text(encoding="utf-8"))
-    for section, values in SIZES.items():
-        parameters[section] |= values
+    change(parameters, SIZES)
     for task in parameters["probe"]["tasks"].values():
         task["questions"] = len(_CHORES)
     return settled(root, EXPERIMENT, pinned(parameters, hub, lambda source: _local(source, root / "sources")))

@@ -15,11 +15,13 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.roster import spelled_out
+from pipeline.methods import METHODS
 from tests.smoke.checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "smoke"
-POLICIES = ("reference", "sft", "ppo", "dpo")
+POLICIES = ("reference", *METHODS)
 OUTPUTS = ("data", "models", "adapters", "completions", "scores", "probes", "metrics", "plots")
 FOLDERS = ("pipeline", "stages")
 FILES = ("dvc.yaml", "env.json", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore")
@@ -178,7 +180,8 @@ def copy_code(root: Path) -> None:
 
 def settled(root: Path, name: str, parameters: dict[str, Any], seeds: Sequence[int] = (0,)) -> Workspace:
     """Give a copy of the code one experiment and a roster with nothing else, and commit it."""
-    roster = {"experiments": [name], "seeds": list(seeds), "policies": list(POLICIES)}
+    roster = {"experiments": [name], "seeds": list(seeds)}
+    roster |= spelled_out([name], seeds, list(METHODS), lambda _: list(parameters["methods"]))
     (root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
     (root / "experiments").mkdir()
     (root / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
@@ -191,8 +194,7 @@ def settled(root: Path, name: str, parameters: dict[str, Any], seeds: Sequence[i
 def experiment(root: Path, changed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the parameters: those of the default experiment, so that they are complete, with ours in their place."""
     parameters: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
-    for section, values in SECTIONS.items():
-        parameters[section] = values if section in WHOLE else parameters[section] | values
+    change(parameters, SECTIONS)
     checkpoint = root / "sources" / "checkpoint"
     digests = {path.name: sha256(path) for path in sorted(checkpoint.iterdir())}
     parameters["model"] |= {"source": {"uri": "file:sources/checkpoint", "sha256": digests}}
@@ -206,9 +208,15 @@ def experiment(root: Path, changed: dict[str, dict[str, Any]]) -> dict[str, Any]
         "eval_fraction": 0.25,
         "dev_fraction": 0.2,
     }
-    for section, values in changed.items():
-        parameters[section] = parameters[section] | values
+    change(parameters, changed)
     return parameters
+
+
+def change(parameters: dict[str, Any], sections: dict[str, Any]) -> None:
+    """Update sections of an experiment's parameters in place, those of methods by their names too."""
+    for name, values in sections.items():
+        place = parameters["methods"] if name in parameters["methods"] else parameters
+        place[name] = values if name in WHOLE else place[name] | values
 
 
 def write_prompts(path: Path) -> None:

@@ -47,7 +47,7 @@ def save(sentences: list[str]) -> None:
 
 
 def run() -> dict[str, bytes]:
-    download.main(Stage("download", "tiny", load("tiny", download.SECTIONS), NullRun()))
+    download.main(Stage("download", "tiny", load("tiny", download.NODE.sections), NullRun()))
     return tree(BASE)
 
 

@@ -13,7 +13,7 @@ METRICS = "metrics/smoke/evaluation.json"
 
 
 def test_the_sections_are_those_of_the_stage():
-    assert results.SECTIONS == evaluate.SECTIONS
+    assert results.SECTIONS == evaluate.NODE.sections
 
 
 def test_an_edited_score_gives_other_results(recorded, capsys):
