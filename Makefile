@@ -11,6 +11,7 @@ B ?=
 METHOD ?=
 PLOTS ?= show
 N ?= 20
+JOBS ?= 3
 REPORT = reports/$(EXPERIMENT)/index.html
 
 SHELL := /bin/bash
@@ -35,7 +36,7 @@ FORGET_HALF_RUNS = if [ -d .dvc/cache/runs ]; then find .dvc/cache/runs -type d 
 export MLFLOW_DISABLE_TELEMETRY := true
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro train train-upstream train-sft train-ppo train-dpo report plots diff export plan pin ui \
+.PHONY: help setup repro train train-upstream dag report plots diff export plan pin ui \
   verify track test test-slow torture check format clean bench-ppo bench-sampling bench-statistics audit lock
 
 help: ## list the targets
@@ -66,7 +67,10 @@ repro: $(STAMP) ## rebuild what changed for EXPERIMENT, then print its compariso
 	@$(BIN)/python -m pipeline.apps.table $(EXPERIMENT)
 
 # `dvc repro` runs one stage at a time. `repro -s` checks nothing upstream: that comes first, and a full repro last.
-train: train-sft train-ppo train-dpo ## the same with the three trainings at once: make train -j3
+# Passive: threads of several trainings on few cores would otherwise burn them waiting for each other.
+train: train-upstream ## the same with all trainings at once: make train [JOBS=3]
+	$(BIN)/python -m pipeline.apps.roster entries train $(EXPERIMENT) | tr ' ' '\n' \
+	  | OMP_WAIT_POLICY=passive xargs -n 1 -P $(JOBS) $(BIN)/dvc --wait-for-lock repro -s
 	@$(FORGET_HALF_RUNS)
 	$(BIN)/dvc repro evaluate@$(EXPERIMENT)
 	@$(MAKE) --no-print-directory $(REPORT)
@@ -77,10 +81,8 @@ train-upstream: $(STAMP)
 	@$(FORGET_HALF_RUNS)
 	entries=$$($(BIN)/python -m pipeline.apps.roster entries preferences $(EXPERIMENT)); $(BIN)/dvc repro $$entries
 
-# Passive: threads of three trainings on few cores would otherwise burn them waiting for each other.
-train-sft train-ppo train-dpo: train-%: train-upstream
-	entries=$$($(BIN)/python -m pipeline.apps.roster entries train_$* $(EXPERIMENT)); \
-	  OMP_WAIT_POLICY=passive $(BIN)/dvc --wait-for-lock repro -s $$entries
+dag: $(STAMP) ## write dvc.yaml from stages/, and what params.yaml's lists come to; after adding code, a seed or a method
+	$(BIN)/python -m pipeline.apps.dag
 
 report: $(STAMP) ## write reports/EXPERIMENT/index.html and its figures anew from what is on disk
 	$(BIN)/python -m pipeline.apps.report $(EXPERIMENT)
@@ -97,7 +99,7 @@ diff: $(STAMP) ## what changed between two commits, and what of it beyond noise:
 	@$(BIN)/python -m pipeline.apps.diff $(A) $(B) $(FORMAT)
 
 export: $(STAMP) ## write a policy as one merged Hugging Face folder: make export METHOD=sft [SEED=0]
-	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=sft, ppo, dpo or reference" >&2; exit 2; }
+	@[ -n "$(METHOD)" ] || { echo "export: expected METHOD=reference or a method, such as sft" >&2; exit 2; }
 	$(BIN)/python -m pipeline.apps.export $(EXPERIMENT) $(METHOD) --seed $(SEED)
 
 plan: $(STAMP) ## estimate parameters, memory and hours of EXPERIMENT, without downloading weights
@@ -130,10 +132,11 @@ test-slow: $(STAMP) ## run the tests that take long
 torture: $(STAMP) ## kill 3 x N trainings five times each and count what is lost: make torture N=20
 	$(BIN)/python -m tests.smoke.torture $(N)
 
-check: $(STAMP) ## style and types: ruff and mypy
+check: $(STAMP) ## style, types, and whether dvc.yaml is current: ruff, mypy, make dag
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pipeline.apps.dag --check
 
 format: $(STAMP) ## let ruff put the code into shape
 	$(BIN)/ruff check --fix .

@@ -33,7 +33,6 @@ EXEMPT = {
     "pipeline.io.errors": "messages; a stage that raises one writes nothing",
     "pipeline.io.paths": "names of files; dvc.yaml is written with them",
     "pipeline.io.process": "locks, signals and memory of the process",
-    "pipeline.io.machine": "messages about what a machine lacks",
     "pipeline.config": "a docstring",
     "pipeline.config.declarations": "names what the rooms declare; what is used of them is a dependency itself",
     "pipeline.config.fields": "accepts or refuses values that DVC tracks, and changes none (test_parameters.py)",

@@ -96,8 +96,9 @@ def methods_of(experiment: str) -> list[str]:
 
 
 def entries(stage: str, experiment: str) -> list[str]:
-    """Return the names that DVC gives to one seeded stage of `experiment`, one a seed of the roster."""
-    return [f"{stage}@{experiment}-{seed}" for seed in load_roster().seeds]
+    """Return the names that DVC gives to one seeded stage of `experiment`, one a seed; `train` is all its trainings."""
+    stages = [f"train_{method}" for method in methods_of(experiment)] if stage == "train" else [stage]
+    return [f"{name}@{experiment}-{seed}" for seed in load_roster().seeds for name in stages]
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

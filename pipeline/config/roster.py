@@ -74,9 +74,10 @@ def spelled_out(
     policies: dict[str, Any] = {}
     for experiment, seed in places:
         place = {"experiment": experiment, "seed": seed}
-        for method in named(experiment):
+        own = [method for method in methods if method in named(experiment)]
+        for method in own:
             trainings[method][f"{experiment}-{seed}"] = {**place}
-        for policy in (REFERENCE, *named(experiment)):
+        for policy in (REFERENCE, *own):
             policies[f"{experiment}-{seed}-{policy}"] = {**place, "policy": policy}
     return {"trainings": trainings, "policies": policies}
 

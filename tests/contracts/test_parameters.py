@@ -8,7 +8,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import sections
+from pipeline.config.declarations import rooms
+from pipeline.config.fields import Section
 from pipeline.config.loader import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,9 +17,13 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 
 
 def section_classes() -> list[type[BaseModel]]:
-    return [
-        value for value in vars(sections).values() if isinstance(value, type) and issubclass(value, sections.Section)
-    ]
+    """Return every section class there is: those of config, and those that data sets, scorers and methods bring."""
+    rooms()
+    found, todo = [], [Section]
+    while todo:
+        found.append(todo.pop())
+        todo += found[-1].__subclasses__()
+    return [one for one in found if one.__module__.startswith("pipeline.") and one.__name__ != "MethodsSection"]
 
 
 def test_no_field_has_a_default():

@@ -5,7 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +14,9 @@ from unittest.mock import patch
 import pytest
 import yaml
 from ruamel.yaml import YAML
+
+from pipeline.config.roster import spelled_out
+from pipeline.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = "smollm2-rtp"
@@ -67,6 +70,27 @@ class Workspace:
         file = self.root / path
         file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changed}, sort_keys=False))
 
+    def name(self, experiments: Sequence[str], seeds: Sequence[int]) -> None:
+        """Write params.yaml with these experiments and seeds, everything spelled out as `make dag` does."""
+
+        def methods(experiment: str) -> list[str]:
+            return list(yaml.safe_load((self.root / "experiments" / f"{experiment}.yaml").read_text())["methods"])
+
+        listed = list(dict.fromkeys(method for experiment in experiments for method in methods(experiment)))
+        every = [*METHODS, *(method for method in listed if method not in METHODS)]
+        roster = {"experiments": list(experiments), "seeds": list(seeds)}
+        roster |= spelled_out(experiments, seeds, every, methods)
+        (self.root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
+
+    def write_dag(self) -> None:
+        """Let the workspace's own code write its dvc.yaml, and replace every command."""
+        command = [sys.executable, "-c", "from pipeline.apps.dag import dag; print(dag())"]
+        text = subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True).stdout
+        dag = yaml.safe_load(text)
+        stages = {name: {**stage.get("do", stage), "axes": axes_of(stage)} for name, stage in dag["stages"].items()}
+        (self.workshop / "stages.json").write_text(json.dumps(stages))
+        (self.root / "dvc.yaml").write_text(yaml.safe_dump(with_stubs(dag, self.workshop), sort_keys=False))
+
     def keep_constant(self, *stages: str) -> None:
         """Let these stages write the same whatever they read."""
         (self.workshop / "constant.txt").write_text(" ".join(stages))
@@ -95,9 +119,16 @@ def with_stubs(dag: dict[str, Any], workshop: Path) -> dict[str, Any]:
     """Return dvc.yaml with every command replaced, and nothing else."""
     stub = shutil.copy(ROOT / "tests" / "dag" / "stub.py", workshop)
     for name, stage in dag["stages"].items():
-        axes = " ".join(f"${{item.{axis}}}" for axis in stage["matrix"])
-        stage["cmd"] = f"{sys.executable} -I -S {stub} {workshop} {name} {axes}"
+        axes = " ".join(f"${{item.{axis}}}" for axis in axes_of(stage))
+        stage.get("do", stage)["cmd"] = f"{sys.executable} -I -S {stub} {workshop} {name} {axes}"
     return dag
+
+
+def axes_of(stage: dict[str, Any]) -> list[str]:
+    """Return what a stage's entries are told apart by."""
+    if "matrix" in stage:
+        return list(stage["matrix"])
+    return ["experiment", "seed"] if "trainings" in stage["foreach"] else ["experiment", "seed", "policy"]
 
 
 def make_workspace(folder: Path) -> Workspace:
@@ -110,15 +141,15 @@ def make_workspace(folder: Path) -> Workspace:
     (root / ".dvc-state" / "repo").mkdir(parents=True)
     for name in (".dvcignore", ".gitignore", "env.json", "params.yaml", "dvc.yaml", ".dvc-state/repo/.gitignore"):
         shutil.copy(ROOT / name, root / name)
-    dag = yaml.safe_load((root / "dvc.yaml").read_text())
-    (workshop / "stages.json").write_text(json.dumps(dag["stages"]))
-    (root / "dvc.yaml").write_text(yaml.safe_dump(with_stubs(dag, workshop), sort_keys=False))
     workspace = Workspace(root, workshop)
+    workspace.write_dag()
     workspace.keep_constant()
-    workspace.edit("params.yaml", experiments=[EXPERIMENT], seeds=[0])
     # dvc.yaml names whole sections: one value in each is enough, and DVC spends its time on reading parameters
     parameters = yaml.safe_load((root / "experiments" / f"{EXPERIMENT}.yaml").read_text())
-    workspace.edit(f"experiments/{EXPERIMENT}.yaml", **{section: {"value": 0} for section in parameters})
+    values: dict[str, Any] = {section: {"value": 0} for section in parameters}
+    values["methods"] = {method: {"value": 0} for method in METHODS}
+    workspace.edit(f"experiments/{EXPERIMENT}.yaml", **values)
+    workspace.name([EXPERIMENT], [0])
     workspace.git("init", "--quiet")
     return workspace
 

@@ -1,7 +1,7 @@
 """Stand in for every stage: hash what dvc.yaml declares it to read into each of its outputs, and log the execution.
 
 Called as `stub.py WORKSHOP STAGE AXIS...` in the root of a DVC repository. The folder WORKSHOP, outside of it, holds
-`axes.json` and `stages.json` (dvc.yaml as JSON), the log, and `constant.txt`: stages whose output is the same whatever
+`stages.json` (dvc.yaml as JSON), the log, and `constant.txt`: stages whose output is the same whatever
 they read. Only the standard library, since it is started a few hundred times.
 """
 
@@ -13,10 +13,14 @@ from pathlib import Path
 
 
 def section(file: str, name: str) -> bytes:
-    """Return the lines of one top-level key of a YAML file."""
-    match = re.search(rf"^{name}:.*\n(?:[^\w\n].*\n|\n)*", Path(file).read_text(), flags=re.MULTILINE)
-    assert match, f"{file} has no {name}"
-    return match[0].encode()
+    """Return the lines of one key of a YAML file, of which `a.b` is within `a`."""
+    text = Path(file).read_text()
+    for depth, key in enumerate(name.split(".")):
+        indent = "  " * depth
+        match = re.search(rf"^{indent}{key}:.*\n(?:{indent}[^\w\n].*\n|\n)*", text, flags=re.MULTILINE)
+        assert match, f"{file} has no {name}"
+        text = match[0]
+    return text.encode()
 
 
 def content(dependency: str) -> bytes:
@@ -36,7 +40,7 @@ def write(output: str, digest: str) -> None:
 
 def main(workshop: Path, name: str, *values: str) -> None:
     stage = json.loads((workshop / "stages.json").read_text())[name]
-    axes = dict(zip(stage["matrix"], values, strict=True))
+    axes = dict(zip(stage["axes"], values, strict=True))
     spelled = json.loads(re.sub(r"\$\{item\.(\w+)\}", lambda match: axes[match[1]], json.dumps(stage)))
     digest = hashlib.sha256(name.encode())
     if name not in (workshop / "constant.txt").read_text().split():

@@ -1,16 +1,18 @@
 """What is rerun after a change, proven by running: the real dvc.yaml with only its commands replaced by stubs."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.config.sections import ExperimentFile
+from pipeline.methods import METHODS
 
 EXPERIMENT = "smollm2-rtp"
 FILE = f"experiments/{EXPERIMENT}.yaml"
-POLICIES = ("reference", "sft", "ppo", "dpo")
-TRAININGS = ("train_sft", "train_ppo", "train_dpo")
+POLICIES = ("reference", *METHODS)
+TRAININGS = tuple(f"train_{method}" for method in METHODS)
 JUDGED = [f"{stage}:{policy}" for stage in ("complete", "score", "probe") for policy in POLICIES]
 SCORED = ["judge", *(f"score:{policy}" for policy in POLICIES), "evaluate"]
 FROM_REFERENCE = ["reference", "preferences", *TRAININGS, *JUDGED, "evaluate"]
@@ -36,27 +38,33 @@ AFTER_SECTION = {
     "reward": EVERYTHING,  # its scorer is downloaded and has a judge's card
     "dev": FROM_REFERENCE,
     "preferences": ["preferences", "train_sft", "train_dpo", *of("sft", "dpo")],
-    "sft": ["train_sft", *of("sft")],
-    "ppo": ["train_ppo", *of("ppo")],
-    "dpo": ["train_dpo", *of("dpo")],
+    "methods.sft": ["train_sft", *of("sft")],
+    "methods.ppo": ["train_ppo", *of("ppo")],
+    "methods.dpo": ["train_dpo", *of("dpo")],
     "complete": [*(f"{stage}:{policy}" for stage in ("complete", "score") for policy in POLICIES), "evaluate"],
     "probe": [*(f"probe:{policy}" for policy in POLICIES), "evaluate"],
     "score": SCORED,
     "evaluate": ["evaluate"],
 }
 AFTER_CODE = {
-    "pipeline/sft": FROM_REFERENCE,  # it trains references too
-    "pipeline/ppo": AFTER_SECTION["ppo"],
-    "pipeline/dpo": AFTER_SECTION["dpo"],
-    "pipeline/plan": [],
+    "pipeline/methods/sft": FROM_REFERENCE,  # it trains references too
+    "pipeline/methods/ppo": AFTER_SECTION["methods.ppo"],
+    "pipeline/methods/dpo": AFTER_SECTION["methods.dpo"],
+    "pipeline/methods/__init__.py": [],
+    "pipeline/scorers/__init__.py": [],
+    "pipeline/apps/plan": [],
     "pipeline/scorers/fitting.py": AFTER_SECTION["judge"],
     "pipeline/evaluation/assemble.py": AFTER_SECTION["evaluate"],
-    "pipeline/evaluation/probing.py": AFTER_SECTION["probe"],
+    "pipeline/evaluation/metrics/kl.py": AFTER_SECTION["evaluate"],
+    "pipeline/evaluation/probe.py": AFTER_SECTION["probe"],
     "stages/score.py": [*(f"score:{policy}" for policy in POLICIES), "evaluate"],
+    "pipeline/io/records.py": EVERYTHING,  # it rounds and writes
+    "pipeline/io/errors.py": [],
+    "pipeline/config/sections.py": [],
     "env.json": FROM_REFERENCE,
-    "pipeline/tracking/runs.py": [],
+    "pipeline/tracking/store.py": [],
     "pipeline/apps/stage.py": [],
-    "pipeline/report": [],
+    "pipeline/apps/report": [],
 }
 
 
@@ -71,8 +79,11 @@ def executions(stages: list[str], experiment: str = EXPERIMENT, seed: int = 0) -
 
 
 def change_section(workspace, section: str) -> None:
-    value = yaml.safe_load((workspace.root / FILE).read_text())[section]["value"]
-    workspace.edit(FILE, **{section: {"value": value + 1}})
+    parameters = yaml.safe_load((workspace.root / FILE).read_text())
+    name, _, method = section.partition(".")
+    place = parameters[name][method] if method else parameters[name]
+    place["value"] += 1
+    workspace.edit(FILE, **parameters)
 
 
 def test_the_first_run_executes_every_stage_once_and_the_second_none(workspace):
@@ -81,7 +92,8 @@ def test_the_first_run_executes_every_stage_once_and_the_second_none(workspace):
 
 
 def test_every_section_has_its_expectation():
-    assert set(AFTER_SECTION) == set(ExperimentFile.model_fields)
+    sections = {name for name in ExperimentFile.model_fields if name != "methods"}
+    assert set(AFTER_SECTION) == sections | {f"methods.{method}" for method in METHODS}
 
 
 @pytest.mark.parametrize("section", AFTER_SECTION)
@@ -137,42 +149,97 @@ def test_another_look_at_the_dev_prompts_makes_no_other_pairs(workspace):
 
 
 def test_another_seed_runs_alone_and_comes_back_without_a_run(workspace, monkeypatch):
-    workspace.edit("params.yaml", seeds=[0, 1])
+    workspace.name([EXPERIMENT], [0, 1])
     assert workspace.repro() == executions(FROM_REFERENCE, seed=1)
-    workspace.edit("params.yaml", seeds=[0])
+    workspace.name([EXPERIMENT], [0])
     # the files of seed 1 still lie there, so that evaluate looks again
     assert workspace.repro() == executions(["evaluate"])
     clean(workspace, monkeypatch)
     assert not (workspace.root / "scores" / EXPERIMENT / "1").exists()
     assert workspace.repro() == set()
-    workspace.edit("params.yaml", seeds=[0, 1])
+    workspace.name([EXPERIMENT], [0, 1])
     assert workspace.repro() == set()
     assert (workspace.root / "scores" / EXPERIMENT / "1").exists()
-    workspace.edit("params.yaml", seeds=[0])
+    workspace.name([EXPERIMENT], [0])
     clean(workspace, monkeypatch)
     assert workspace.repro() == set()
 
 
-def test_a_policy_less_reruns_evaluate_alone(workspace):
-    workspace.edit("params.yaml", policies=["reference", "sft", "dpo"])
+def test_a_method_less_reruns_evaluate_alone(workspace):
+    before = (workspace.root / FILE).read_text()
+    parameters = yaml.safe_load(before)
+    del parameters["methods"]["ppo"]
+    workspace.edit(FILE, **parameters)
+    workspace.name([EXPERIMENT], [0])
     assert workspace.repro() == executions(["evaluate"])
-    workspace.edit("params.yaml", policies=list(POLICIES))
+    (workspace.root / FILE).write_text(before)
+    workspace.name([EXPERIMENT], [0])
     assert workspace.repro() == set()
+
+
+METHOD_FILE = """
+from dataclasses import replace
+
+from pipeline.methods.sft import METHOD as SFT
+
+METHOD = replace(SFT, name="toy")
+"""
+METRIC_FILE = """
+from dataclasses import replace
+
+from pipeline.evaluation.metrics.kl import METRIC as KL
+
+METRIC = replace(KL, name="toy")
+"""
+
+
+def add(workspace, room: str, text: str) -> None:
+    """Add the file `toy.py` to a room, and its word to the room's dict; write the DAG anew."""
+    (workspace.root / "pipeline" / room / "toy.py").write_text(text)
+    listed = workspace.root / "pipeline" / room / "__init__.py"
+    listed.write_text(
+        re.sub(r'("[a-z_]+",?)(\s*\))', r'\1, "toy"\2', listed.read_text().replace(",\n    )", "\n    )"))
+    )
+    workspace.write_dag()
+
+
+def test_a_new_metric_reruns_evaluate_alone_and_a_new_method_trains_only_itself(workspace):
+    add(workspace, "evaluation/metrics", METRIC_FILE)
+    assert workspace.repro() == executions(["evaluate"])
+    add(workspace, "methods", METHOD_FILE)
+    assert workspace.repro() == set()
+    before = (workspace.root / FILE).read_text()
+    parameters = yaml.safe_load(before)
+    parameters["methods"]["toy"] = {"value": 0}
+    workspace.edit(FILE, **parameters)
+    workspace.name([EXPERIMENT], [0])
+    assert workspace.repro() == executions(["train_toy", *of("toy")])
+
+
+def test_a_docstring_in_an_exempt_module_reruns_nothing_and_another_rounding_everything_that_writes(workspace):
+    exempt = workspace.root / "pipeline" / "io" / "machine.py"
+    exempt.write_text(exempt.read_text().replace('"""', '"""Well. ', 1))
+    assert workspace.repro() == set()
+    records = workspace.root / "pipeline" / "io" / "records.py"
+    text = records.read_text()
+    records.write_text(re.sub(r"^(DIGITS = )6", r"\g<1>5", text, flags=re.MULTILINE))
+    assert records.read_text() != text
+    assert workspace.repro() == executions(EVERYTHING)
 
 
 def test_another_experiment_runs_alone_and_comes_back_without_a_run(workspace, monkeypatch):
     (workspace.root / "experiments" / "other.yaml").write_text((workspace.root / FILE).read_text())
-    workspace.edit("params.yaml", experiments=[EXPERIMENT, "other"])
+    workspace.name([EXPERIMENT, "other"], [0])
     change_section(workspace, "evaluate")
     assert workspace.repro() == executions(EVERYTHING, "other") | executions(["evaluate"])
-    workspace.edit("params.yaml", experiments=[EXPERIMENT])
+    workspace.name([EXPERIMENT], [0])
     assert workspace.repro() == set()
     clean(workspace, monkeypatch)
     assert not (workspace.root / "models" / "other").exists()
-    workspace.edit("params.yaml", experiments=[EXPERIMENT, "other"])
+    workspace.name([EXPERIMENT, "other"], [0])
     assert workspace.repro() == set()
     assert (workspace.root / "models" / "other" / "base").is_dir()
-    workspace.edit("params.yaml", experiments=[EXPERIMENT])
+    workspace.name([EXPERIMENT], [0])
     clean(workspace, monkeypatch)
 
 

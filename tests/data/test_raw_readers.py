@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from pipeline.config.sections import PromptData
-from pipeline.data import readers
+from pipeline.data import DATASETS, readers
 from pipeline.io.errors import UserError
 
 
 def read(dataset, raw):
-    data = PromptData(dataset=dataset, sources={}, eval_fraction=0.3, dev_fraction=0.2)
+    data = DATASETS[dataset].section(dataset=dataset, sources={}, eval_fraction=0.3, dev_fraction=0.2)
     found = readers.read_raw(data, raw)
     assert {split for _, split in found.rows} == {None} and found.left_out == {}
     return [row for row, _ in found.rows]

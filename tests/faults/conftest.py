@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke.workspace import EXPERIMENT, OUTPUTS, POLICIES, build
+from tests.smoke.workspace import EXPERIMENT, OUTPUTS, POLICIES, build, command
 
 COPIED = ("experiments", "sources", "params.yaml", "dvc.yaml", "env.json", *OUTPUTS)
 LONGEST_MESSAGE = 1_500  # characters
@@ -82,14 +82,14 @@ def workplace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def run(stage: str, *axes: str) -> Outcome:
-    """Start `stages.<stage>` with these arguments as `python -m` does, in this process and working directory.
+    """Start a stage with these arguments as `python -m` does, in this process and working directory.
 
-    A command of another room is named whole, as in `pipeline.apps.report`.
+    It is named as in the DAG (train_sft); a command of another room is named whole, as in `pipeline.apps.report`.
     """
-    module = stage if "." in stage else f"stages.{stage}"
+    module, *arguments = (stage, *axes) if "." in stage else command(stage, *axes)
     stderr = io.StringIO()
     code, escaped = 0, None
-    with redirect_stderr(stderr), _arguments(stage, *axes), _logging_of_its_own(), _signals_restored():
+    with redirect_stderr(stderr), _arguments(module, *arguments), _logging_of_its_own(), _signals_restored():
         try:
             with warnings.catch_warnings():
                 # runpy warns of a stage that a test imports; here it is executed afresh, which is what is wanted.
@@ -168,8 +168,8 @@ def _inside(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _arguments(stage: str, *axes: str) -> Iterator[None]:
-    previous, sys.argv = sys.argv, [f"stages/{stage}.py", *axes]
+def _arguments(module: str, *arguments: str) -> Iterator[None]:
+    previous, sys.argv = sys.argv, [f"{module.replace('.', '/')}.py", *arguments]
     try:
         yield
     finally:

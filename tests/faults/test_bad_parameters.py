@@ -102,8 +102,8 @@ NO_YAML = [
     Fault("merge_conflict", appended(b"<<<<<<< HEAD\nppo: 1\n"), "train_ppo smoke 0", (FILE, "line ")),
     Fault("two_documents", appended(b"---\na: 1\n"), "format smoke", (FILE, "single document", "line ")),
     Fault("future_version", written(PARAMETERS, b"%YAML 9.9\n---\na: 1\n"), "format smoke", (FILE, "version")),
-    Fault("key_twice", swap("  steps: 3", "  steps: 3\n  steps: 4"), "train_ppo smoke 0", (FILE, "'steps'", "line ")),
-    Fault("section_twice", appended(b"ppo: {}\n"), "format smoke", (FILE, "'ppo' stands here a second time")),
+    Fault("key_twice", swap("    steps: 3", "    steps: 3\n    steps: 4"), "train_ppo smoke 0", (FILE, "'steps'", "line ")),
+    Fault("section_twice", appended(b"methods: {}\n"), "format smoke", (FILE, "'methods' stands here a second time")),
     Fault("list_as_key", appended(b"? [1, 2]\n: 3\n"), "format smoke", (FILE, "as key", "line ")),
     Fault("number_as_key", appended(b"7: 8\n"), "format smoke", (FILE, "7: keys should be strings")),
     Fault("null_as_key", appended(b"~: 8\n"), "format smoke", (FILE, "keys should be strings", "None")),
@@ -127,37 +127,37 @@ NO_YAML = [
 TAGS = ["python/object/apply:os.system", "python/object/new:os.system", "python/name:os.system", "python/module:os"]
 TAGS += ["python/object/apply:subprocess.check_output", "python/tuple", "int", "binary", "timestamp"]
 VALUES: list[tuple[str, Any, str, str]] = [  # key, value, stage and axes, what is said beside the key
-    ("ppo__clip_rnage", 0.2, "train_ppo smoke 0", "unknown key; remove it"),
+    ("methods__ppo__clip_rnage", 0.2, "train_ppo smoke 0", "unknown key; remove it"),
     ("pppo", {}, "format smoke", "unknown key; remove it"),
-    ("dpo__beta", GONE, "train_dpo smoke 0", "missing; expected a value; add it"),
+    ("methods__dpo__beta", GONE, "train_dpo smoke 0", "missing; expected a value; add it"),
     ("complete", GONE, "complete smoke 0 sft", "missing; expected a value; add it"),
     ("reward__scorer__kind", GONE, "preferences smoke 0", "kind: expected a kind, got no such key"),
     ("reward__scorer__kind", "pickle", "preferences smoke 0", "kind: expected 'embedding_head'"),
-    ("sft__learning_rate", "2e-4", "train_sft smoke 0", "got '2e-4'; write 2.0e-4"),
-    ("sft__learning_rate", float("inf"), "train_sft smoke 0", "got inf"),
-    ("sft__learning_rate", 1.0e300, "train_sft smoke 0", "less than or equal to 1"),
-    ("sft__learning_rate", -1.0e-4, "train_sft smoke 0", "greater than 0"),
-    ("sft__learning_rate", 0.0, "train_sft smoke 0", "greater than 0"),
-    ("sft__warmup_ratio", 1.0, "train_sft smoke 0", "less than 1"),
-    ("sft__batch_size", 0, "train_sft smoke 0", "greater than or equal to 1"),
-    ("sft__batch_size", 10**12, "train_sft smoke 0", "less than or equal to 10000000"),
-    ("sft__epochs", 1.5, "train_sft smoke 0", "valid integer, got 1.5"),
-    ("sft__epochs", True, "train_sft smoke 0", "valid integer, got True"),
-    ("sft__epochs", None, "train_sft smoke 0", "valid integer, got None"),
-    ("sft__weight_decay", -0.1, "train_sft smoke 0", "greater than or equal to 0"),
-    ("dpo__beta", float("nan"), "train_dpo smoke 0", "got nan"),
-    ("dpo__beta", 10**400, "train_dpo smoke 0", "valid number"),
-    ("dpo__max_grad_norm", [1.0], "train_dpo smoke 0", "valid number, got [1.0]"),
-    ("ppo__steps", 10**30, "train_ppo smoke 0", "less than or equal to 10000000"),
-    ("ppo__steps", "20", "train_ppo smoke 0", "valid integer, got '20'"),
-    ("ppo__steps", "9" * 10**5, "train_ppo smoke 0", "valid integer"),
-    ("ppo__gamma", 1.01, "train_ppo smoke 0", "less than or equal to 1"),
-    ("ppo__clip_range", 1.0, "train_ppo smoke 0", "less than 1"),
-    ("ppo__kl_target", "four", "train_ppo smoke 0", "valid number, got 'four'"),
-    ("ppo__kl_coef", -0.1, "train_ppo smoke 0", "greater than or equal to 0"),
-    ("ppo__score_scaling", "yes", "train_ppo smoke 0", "'none', 'scale' or 'normalize'"),
-    ("ppo__whiten_rewards", 1, "train_ppo smoke 0", "valid boolean, got 1"),
-    ("ppo__minibatch_size", 3, "train_ppo smoke 0", "expected a divisor of the rollout (8 completions)"),
+    ("methods__sft__learning_rate", "2.0e-4", "train_sft smoke 0", "valid number, got '2.0e-4'"),
+    ("methods__sft__learning_rate", float("inf"), "train_sft smoke 0", "got inf"),
+    ("methods__sft__learning_rate", 1.0e300, "train_sft smoke 0", "less than or equal to 1"),
+    ("methods__sft__learning_rate", -1.0e-4, "train_sft smoke 0", "greater than 0"),
+    ("methods__sft__learning_rate", 0.0, "train_sft smoke 0", "greater than 0"),
+    ("methods__sft__warmup_ratio", 1.0, "train_sft smoke 0", "less than 1"),
+    ("methods__sft__batch_size", 0, "train_sft smoke 0", "greater than or equal to 1"),
+    ("methods__sft__batch_size", 10**12, "train_sft smoke 0", "less than or equal to 10000000"),
+    ("methods__sft__epochs", 1.5, "train_sft smoke 0", "valid integer, got 1.5"),
+    ("methods__sft__epochs", True, "train_sft smoke 0", "valid integer, got True"),
+    ("methods__sft__epochs", None, "train_sft smoke 0", "valid integer, got None"),
+    ("methods__sft__weight_decay", -0.1, "train_sft smoke 0", "greater than or equal to 0"),
+    ("methods__dpo__beta", float("nan"), "train_dpo smoke 0", "got nan"),
+    ("methods__dpo__beta", 10**400, "train_dpo smoke 0", "valid number"),
+    ("methods__dpo__max_grad_norm", [1.0], "train_dpo smoke 0", "valid number, got [1.0]"),
+    ("methods__ppo__steps", 10**30, "train_ppo smoke 0", "less than or equal to 10000000"),
+    ("methods__ppo__steps", "20", "train_ppo smoke 0", "valid integer, got '20'"),
+    ("methods__ppo__steps", "9" * 10**5, "train_ppo smoke 0", "valid integer"),
+    ("methods__ppo__gamma", 1.01, "train_ppo smoke 0", "less than or equal to 1"),
+    ("methods__ppo__clip_range", 1.0, "train_ppo smoke 0", "less than 1"),
+    ("methods__ppo__kl_target", "four", "train_ppo smoke 0", "valid number, got 'four'"),
+    ("methods__ppo__kl_coef", -0.1, "train_ppo smoke 0", "greater than or equal to 0"),
+    ("methods__ppo__score_scaling", "yes", "train_ppo smoke 0", "'none', 'scale' or 'normalize'"),
+    ("methods__ppo__whiten_rewards", 1, "train_ppo smoke 0", "valid boolean, got 1"),
+    ("methods__ppo__minibatch_size", 3, "train_ppo smoke 0", "expected a divisor of the rollout (8 completions)"),
     ("lora__target_modules", [], "train_sft smoke 0", "at least 1 item"),
     ("lora__target_modules", [""], "train_sft smoke 0", "at least 1 character"),
     ("lora__dropout", 1.0, "train_sft smoke 0", "less than 1"),
@@ -226,17 +226,17 @@ def test_a_wrong_value_names_its_key_at_the_stage_that_would_use_it(workplace, k
 
 @pytest.mark.parametrize("stage", [*STAGES, *SEEDED, *JUDGED])
 def test_every_stage_checks_the_whole_file(workplace, stage):
-    put(dpo__beta=-1.0)()
+    put(methods__dpo__beta=-1.0)()
     axes = ["smoke"] + ["0"] * (stage in SEEDED + JUDGED) + ["sft"] * (stage in JUDGED)
-    refused(stage, *axes, names=(FILE, "dpo.beta", "greater than 0"))
+    refused(stage, *axes, names=(FILE, "methods.dpo.beta", "greater than 0"))
 
 
 def test_several_mistakes_are_told_at_once_and_not_without_end(workplace):
-    put(ppo__steps="many", dpo__beta=-1.0)()
+    put(methods__ppo__steps="many", methods__dpo__beta=-1.0)()
     before = outputs()
     outcome = run("format", "smoke")
     assert outcome.code == 2 and outcome.traceback is None and outputs() == before
-    assert [line.split(": ")[-2] for line in outcome.stderr.splitlines()] == ["dpo.beta", "ppo.steps"]
+    assert [line.split(": ")[-2] for line in outcome.stderr.splitlines()] == ["methods.dpo.beta", "methods.ppo.steps"]
     put(**{f"unknown_{number}": number for number in range(500)})()
     outcome = run("format", "smoke")
     assert outcome.code == 2 and "and 482 more; correct these first" in outcome.stderr

@@ -52,20 +52,19 @@ def llama_tokenizer() -> Any:
 def write_parameters(**changed: Any) -> None:
     """Write the parameters of the experiment `chat`: those of the default one for tiny parts, with these sections."""
     parameters = yaml.safe_load((workspace.ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    for section, values in workspace.SECTIONS.items():
-        parameters[section] = values if section in workspace.WHOLE else parameters[section] | values
+    workspace.change(parameters, workspace.SECTIONS)
     sources = {name: {"uri": f"file:{name}.jsonl", "sha256": "0" * 64} for name in ("prompts", "questions")}
     parameters["data"] |= {"dataset": "jsonl", "sources": sources, "eval_fraction": 0.25, "dev_fraction": 0.2}
     parameters["model"] |= {"prompt_format": "chat_template", "max_prompt_tokens": 100}
     for section, values in changed.items():
-        kept = section in ("preferences", "refusal")  # other kinds, with other keys
-        parameters[section] = values if kept else parameters[section] | values
+        if section in ("preferences", "refusal"):  # other kinds, with other keys
+            parameters[section] = values
+        else:
+            workspace.change(parameters, {section: values})
     file = paths.experiment_file(EXPERIMENT)
     file.parent.mkdir(exist_ok=True)
     file.write_text(yaml.safe_dump(parameters), encoding="utf-8")
-    paths.roster_file().write_text(
-        yaml.safe_dump({"experiments": [EXPERIMENT], "seeds": [0], "policies": list(workspace.POLICIES)})
-    )
+    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([EXPERIMENT])))
 
 
 def write_base(template: str | None = TEMPLATE) -> Path:

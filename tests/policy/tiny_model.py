@@ -9,7 +9,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from pipeline.config.sections import ExperimentFile
+from pipeline.config.declarations import rooms
+from pipeline.config.schema import experiment_file
 from pipeline.io import paths
 from pipeline.policy import loading
 from pipeline.policy.making import make_policy
@@ -97,10 +98,12 @@ def tokenizer() -> Any:
 
 
 def section(name: str, /, **changes: Any) -> Any:
-    """Return one checked section of the default experiment with these values changed."""
+    """Return one checked section of the default experiment, or of one of its methods, with these values changed."""
     file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    whole = file | {name: file[name] | changes}
-    return getattr(ExperimentFile.model_validate(whole), name)
+    place = file["methods"] if name in file["methods"] else file
+    place[name] |= changes
+    whole = experiment_file(rooms()).model_validate(file)
+    return whole.methods[name] if name in whole.methods else getattr(whole, name)
 
 
 def perturb(model: Any, scale: float = 0.1) -> None:

@@ -144,7 +144,7 @@ def test_the_library_asks_no_network_for_anything(made, tmp_path):
         "import json, socket, sys; from pathlib import Path\n"
         "def refuse(*_): print('ASKED', file=sys.stderr); raise OSError('no network here')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from pipeline.config.sections import DetoxifyScorer; from pipeline.scorers import load_scorer\n"
+        "from pipeline.scorers.detoxify import DetoxifyScorer; from pipeline.scorers.loading import load_scorer\n"
         "config = DetoxifyScorer.model_validate_json(Path(sys.argv[1]).read_text())\n"
         "scorer = load_scorer('unbiased', config, Path(sys.argv[2]), 'exp')\n"
         "print(scorer.score(['word'])[0], scorer.fingerprint)\n"

@@ -21,8 +21,8 @@ LOAD = """
 import sys
 from pathlib import Path
 from pipeline.scorers.profanity_check import ProfanityCheckScorer
-from pipeline.errors import UserError
-from pipeline.scorers import load_scorer
+from pipeline.io.errors import UserError
+from pipeline.scorers.loading import load_scorer
 try:
     load_scorer("profanity", ProfanityCheckScorer.model_validate_json(sys.argv[1]), Path("nowhere"), "exp")
     print("loaded")

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from tests.checkpoints import classifiers, detoxify, flan_t5, texts
 from tests.smoke.checkpoint import write_checkpoint
 from tests.smoke.served import Pinned, pinned, served
 from tests.smoke.workspace import ROOT, Workspace, change, copy_code, settled, sha256
+from tests.sources.checkpoints import classifiers, detoxify, flan_t5, texts
 from tests.sources.hub_server import Hub, serving
 
 EXPERIMENT = "flan-t5-dialogsum"

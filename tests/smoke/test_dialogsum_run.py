@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.io import paths
-from tests.checkpoints.flan_t5 import CONFIG
 from tests.smoke.conftest import WholeRun
 from tests.smoke.dialogsum import EXPERIMENT, REFERENCES, ROWS
 from tests.smoke.workspace import sha256
+from tests.sources.checkpoints.flan_t5 import CONFIG
 
 pytestmark = pytest.mark.slow
 

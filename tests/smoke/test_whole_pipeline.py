@@ -171,7 +171,7 @@ def test_the_base_is_the_checkpoint_that_was_pinned(whole: WholeRun) -> None:
 def test_a_stage_that_runs_already_is_refused_in_one_line(whole: WholeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(whole.workspace.root)
     with process.exclusive(f"train_ppo-{EXPERIMENT}-0"):
-        done = whole.workspace.run("python", "-m", "stages.train_ppo", EXPERIMENT, "0")
+        done = whole.workspace.run("python", "-m", *command("train_ppo", EXPERIMENT, "0"))
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert str(os.getpid()) in line and f"train_ppo-{EXPERIMENT}-0" in line

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from tests.checkpoints import classifiers, detoxify, tiny_llama_chat
 from tests.smoke.served import Pinned, pinned, served
 from tests.smoke.workspace import ROOT, Workspace, change, copy_code, settled, sha256
+from tests.sources.checkpoints import classifiers, detoxify, tiny_llama_chat
 from tests.sources.hub_server import Hub, serving
 
 EXPERIMENT = "tinyllama-toxic-dpo"

@@ -180,15 +180,25 @@ def copy_code(root: Path) -> None:
 
 def settled(root: Path, name: str, parameters: dict[str, Any], seeds: Sequence[int] = (0,)) -> Workspace:
     """Give a copy of the code one experiment and a roster with nothing else, and commit it."""
-    roster = {"experiments": [name], "seeds": list(seeds)}
-    roster |= spelled_out([name], seeds, list(METHODS), lambda _: list(parameters["methods"]))
-    (root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
+    (root / "params.yaml").write_text(yaml.safe_dump(roster([name], seeds, list(parameters["methods"]))))
     (root / "experiments").mkdir()
     (root / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
     workspace = Workspace(root)
     workspace.git("init", "--quiet")
     workspace.commit()
     return workspace
+
+
+def roster(experiments: Sequence[str], seeds: Sequence[int] = (0,), methods: Sequence[str] = (*METHODS,)) -> Any:
+    """Return what params.yaml holds of experiments that name these methods."""
+    spelled = spelled_out(experiments, seeds, list(METHODS), lambda _: methods)
+    return {"experiments": list(experiments), "seeds": list(seeds), **spelled}
+
+
+def command(stage: str, *axes: str) -> tuple[str, ...]:
+    """Return module and arguments of a stage by its name in the DAG: train_sft is `stages.train` with the method sft."""
+    name, _, method = stage.partition("_")
+    return (f"stages.{name}", *axes, *([method] if method else []))
 
 
 def experiment(root: Path, changed: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.loopback import running
+from tests.sources.loopback import running
 
 
 class Files(ThreadingHTTPServer):

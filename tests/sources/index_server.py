@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.loopback import running
+from tests.sources.loopback import running
 
 
 class Index(ThreadingHTTPServer):

@@ -56,7 +56,7 @@ def save(file: dict[str, Any]) -> None:
 
 
 def run_main() -> None:
-    download.main(Stage("download", "tiny", load("tiny", download.NODE.sections), NullRun()))
+    download.main(Stage(name="download", experiment="tiny", settings=load("tiny", download.NODE.sections), run=NullRun()))
 
 
 def test_every_source_lands_in_its_folder_beside_a_manifest(file: dict[str, Any]) -> None:

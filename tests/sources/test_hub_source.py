@@ -28,7 +28,7 @@ PROGRAM = """
 import json, logging, sys
 from pathlib import Path
 from pipeline.config.sections import Source
-from pipeline.errors import UserError
+from pipeline.io.errors import UserError
 from pipeline.sources.fetching import fetch
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 try:

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.config.fields import Source
 from pipeline.io.errors import UserError
-from pipeline.sources import cache, digests, fetch
+from pipeline.sources import cache, digests
+from pipeline.sources.fetching import fetch
 from tests.sources.file_server import Files, serving
 from tests.sources.wheels import tree
 

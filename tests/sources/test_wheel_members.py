@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.errors import UserError
-from pipeline.sources import fetch, pypi
+from pipeline.sources import pypi
+from pipeline.sources.fetching import fetch
 from tests.sources.wheels import Wheels, tree
 
 ROWS = {"sample/data/Toxicity/test.jsonl": b"1\n", "sample/data/imdb/sample.csv": b"2\n", "sample/other.txt": b"3\n"}

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.loopback import running
+from tests.sources.loopback import running
 
 OUTAGES = ("500", "hang", "reset", "cut")
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset

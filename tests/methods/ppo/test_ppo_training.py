@@ -1,0 +1,125 @@
+"""A whole PPO training on the tiny model: it learns, it repeats itself, and its curves hold no time."""
+
+import pytest
+import torch
+
+from pipeline.io.errors import UserError
+from pipeline.methods import ppo
+from pipeline.methods.ppo.train import endless_batches
+from pipeline.policy.types import Decoding
+from pipeline.scorers.keyword import KeywordScorer, load
+from tests.methods.ppo.tiny_ppo import reward_of
+from tests.policy import tiny_llama
+
+# A third of the words, so that every completion has some: toxicity is the share of them among 8 tokens.
+COMMON = load(
+    "common", KeywordScorer(kind="keyword", keywords=[f"{word} " for word in tiny_llama.WORDS[::3]], saturation=8)
+)
+
+
+def score(texts):
+    return COMMON.score([f"{text} " for text in texts])
+
+
+def trained(policy, toxicity_of=score, **changes):
+    settings = {
+        "steps": 12,
+        "prompts_per_step": 24,
+        "samples_per_prompt": 1,
+        "minibatch_size": 12,
+        "micro_batch_size": 12,
+        "epochs": 2,
+        "max_new_tokens": 8,
+        "learning_rate": 1e-2,
+        "warmup_steps": 2,
+        "kl_coef": 0.0,
+        "kl_target": None,
+        "missing_eos_penalty": 0.0,
+    }
+    section, reported = tiny_llama.section("ppo", **(settings | changes)), []
+    training = ppo.train(
+        policy,
+        tiny_llama.prompts(40),
+        reward_of(toxicity_of),
+        section,
+        seed=0,
+        checkpoints=tiny_llama.checkpoints("ppo"),
+        report=lambda step, statistics: reported.append((step, statistics)),
+    )
+    return training.curves, reported
+
+
+def toxicity(policy):
+    items = policy.complete(tiny_llama.prompts(30, seed=9), Decoding(8), samples=8, seed=7, batch_size=240)
+    return sum(score([item.text for item in items])) / len(items)
+
+
+def test_it_lowers_toxicity_on_prompts_it_was_not_trained_on(policy):
+    before = toxicity(policy)
+    rows, _ = trained(policy)
+    assert toxicity(policy) < 0.6 * before
+    assert rows[-1]["objective/score"] > rows[0]["objective/score"] + 0.2
+
+
+def test_a_dearer_kl_keeps_it_nearer_to_the_reference(workplace):
+    free, _ = trained(tiny_llama.new_policy(), steps=8)
+    dear, _ = trained(tiny_llama.new_policy(), steps=8, kl_coef=1.0)
+    assert dear[-1]["objective/kl"] < 0.5 * free[-1]["objective/kl"]
+
+
+def test_the_value_head_learns_the_score_that_every_completion_gets(policy):
+    changes = {"steps": 20, "learning_rate": 1e-12, "value_learning_rate": 0.02, "vf_coef": 1.0}
+    rows, _ = trained(policy, lambda texts: [0.25] * len(texts), **changes)
+    assert rows[-1]["objective/score"] == pytest.approx(0.5)
+    found = policy.analyze(tiny_llama.completions(20, seed=5))
+    assert found.values[found.mask].mean().item() == pytest.approx(0.5, abs=0.1)
+    assert rows[-1]["value/loss"] < 0.1 * rows[0]["value/loss"]
+
+
+def test_two_trainings_are_equal_to_the_bit(workplace):
+    weights, curves = [], []
+    for _ in range(2):
+        policy = tiny_llama.new_policy()
+        curves.append(trained(policy, steps=3)[0])
+        weights.append(policy.trainable()["adapter"])
+    assert curves[0] == curves[1]
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_every_step_is_a_row_and_a_report_and_only_the_report_tells_the_time(policy):
+    rows, reported = trained(policy, steps=3)
+    assert [row["step"] for row in rows] == [step for step, _ in reported] == [1, 2, 3]
+    assert not [key for row in rows for key in row if key.startswith("time/")]
+    for row, (step, statistics) in zip(rows, reported, strict=True):
+        assert statistics["time/tokens_per_second"] > 0
+        timed = {key for key in statistics if key.startswith("time/")}
+        assert {"time/complete", "time/analyze", "time/reference", "time/score", "time/optimise"} < timed
+        assert {"step": step, **{key: statistics[key] for key in statistics if key not in timed}} == row
+        assert {key.split("/")[0] for key in row} == {"step", "objective", "policy", "value", "health"}
+
+
+def test_only_the_adapter_and_the_value_head_are_changed(policy):
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    trained(policy, steps=2)
+    after = policy.model.state_dict()
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert changed and all("lora_" in name for name in changed)
+    assert policy.value_head.linear.weight.any()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_prompt_comes_twice_in_a_round(seed):
+    prompts = tiny_llama.prompts(10)
+    batches = endless_batches(prompts, 4, seed)
+    rounds = [[prompt.id for _ in range(2) for prompt in next(batches)] for _ in range(3)]
+    assert all(len(set(ids)) == 8 for ids in rounds), "8 of 10 prompts fill two batches of 4"
+    assert rounds[0] != rounds[1]
+    again = endless_batches(prompts, 4, seed)
+    assert rounds[0] == [prompt.id for _ in range(2) for prompt in next(again)]
+    other = endless_batches(prompts, 4, seed + 1)
+    assert rounds[0] != [prompt.id for _ in range(2) for prompt in next(other)]
+
+
+def test_a_step_that_needs_more_prompts_than_there_are_is_refused():
+    with pytest.raises(UserError, match="ppo.prompts_per_step: expected at most the 3 train prompts, got 4"):
+        next(endless_batches(tiny_llama.prompts(3), 4, 0))
