@@ -2,7 +2,7 @@
 
 from pipeline.apps.stage import Stage, run_stage
 from pipeline.data.schema import read_prompts
-from pipeline.evaluation.completing import completion_rows
+from pipeline.evaluation.complete import completion_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
 from pipeline.policy import make_policy

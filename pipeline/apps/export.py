@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config.loader import load, load_roster
-from pipeline.evaluation import cards, shape
+from pipeline.evaluation import judge_cards, shape
 from pipeline.io import paths
 from pipeline.io.atomic import replacing_folder
 from pipeline.io.errors import Arguments, UserError
@@ -101,7 +101,7 @@ def _check_results(experiment: str) -> None:
     if evaluation.exists():
         shape.check(read_json(evaluation), str(evaluation))
     if judges.exists():
-        cards.read(judges)
+        judge_cards.read(judges)
 
 
 def _check_free(folder: Path) -> None:

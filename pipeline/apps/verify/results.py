@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.apps.verify.finding import DIFFERENT, MISSING, Difference, Finding, differences, in_words
 from pipeline.config.loader import Roster, Settings
 from pipeline.evaluation import assemble, plots
-from pipeline.evaluation.gathering import gather
+from pipeline.evaluation.evidence import gather
 from pipeline.io import paths, records
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import adapter_fingerprint
