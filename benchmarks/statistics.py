@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import command, results
 from pipeline.evaluation import baselines, inference, judging, statistics, toxicity
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Resampling
+from pipeline.evaluation.measure import expected
+from pipeline.evaluation.metrics.perplexity_median import median_replicates
+from pipeline.evaluation.statistics import Array, Resampling
 
 POLICIES = ("reference", "sft", "ppo", "dpo")
 METHODS = POLICIES[1:]
@@ -188,17 +189,14 @@ def comparisons(cells: Cells, resamples: int) -> None:
 def reranking(job: Job, resampling: Resampling) -> None:
     """The reference's best of k samples by the reward scorer, judged by another, at every k."""
     judged = job.toxicities["reference"]
-    at_k = {
-        str(k): baselines.expected(judged["held-out"], baselines.rerank_weights(judged["reward"], k))
-        for k in _sizes(job)
-    }
+    at_k = {str(k): expected(judged["held-out"], baselines.rerank_weights(judged["reward"], k)) for k in _sizes(job)}
     statistics.mean_intervals(at_k, resampling, CONFIDENCE, bounds=(0, 1))
 
 
 def medians(job: Job, resampling: Resampling) -> None:
     """The bootstrap replicates of every policy's median perplexity."""
     for values in job.perplexities.values():
-        statistics.median_replicates(values, resampling)
+        median_replicates(values, resampling)
 
 
 def scipy_means(job: Job) -> None:

@@ -2,7 +2,7 @@
 
 from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.data.schema import read_prompts
-from pipeline.evaluation.completing import completion_rows
+from pipeline.evaluation.complete import completion_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
 from pipeline.policy.loading import blamed, load_policy_model, load_tokenizer

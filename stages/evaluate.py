@@ -6,7 +6,7 @@ from pipeline.apps import report
 from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.config.roster import check_spelled_out, load_roster
 from pipeline.evaluation import assemble, plots
-from pipeline.evaluation.gathering import gather
+from pipeline.evaluation.evidence import gather
 from pipeline.io import paths
 from pipeline.io.records import write_json
 

@@ -1,7 +1,7 @@
 """Measure what one policy makes of harmless sentences and of multiple-choice questions, by likelihood alone."""
 
 from pipeline.apps.stage import Node, Stage, run_stage
-from pipeline.evaluation.probing import given_texts, probe_rows
+from pipeline.evaluation.probe import given_texts, probe_rows
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
 from pipeline.policy.adapters import merged

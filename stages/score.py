@@ -3,7 +3,7 @@
 from pipeline.apps.stage import Node, Stage, run_stage
 from pipeline.evaluation.fluency import fluency_rows
 from pipeline.evaluation.rows import read_completions
-from pipeline.evaluation.scoring import refusal_rows, score_completions
+from pipeline.evaluation.score import refusal_rows, score_completions
 from pipeline.io import paths
 from pipeline.io.records import write_jsonl
 from pipeline.scorers.loading import load_judges, load_refusal

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config.loader import load
 from pipeline.config.roster import load_roster
-from pipeline.evaluation import cards, shape
+from pipeline.evaluation import judge_cards, shape
 from pipeline.io import paths
 from pipeline.io.atomic import replacing_folder
 from pipeline.io.errors import Arguments, UserError
@@ -103,7 +103,7 @@ def _check_results(experiment: str) -> None:
     if evaluation.exists():
         shape.check(read_json(evaluation), str(evaluation))
     if judges.exists():
-        cards.read(judges)
+        judge_cards.read(judges)
 
 
 def _check_free(folder: Path) -> None:

@@ -106,17 +106,29 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Metric:
-    """Something that is measured of a policy beside its toxicity.
+    """Something that is measured of a policy beside its toxicity: one value, named as it is, or several.
 
-    `guards(file)`: the values that a guard may watch in an experiment, each with the kind of change (absolute or
-    relative) that it has to be guarded by, None for either.
-
-    `measure(evidence)` returns a `pipeline.evaluation.measure.Measure` of one policy.
+    `meaning`: a few words for the report, on the value or on each by its name; `{task}` stands for a task of `probe`.
+    `measure(outputs)` of a `pipeline.evaluation.measure.Outputs` returns a `Measure`, or several by name.
+    `watched(file)`: the names of the values that a guard may watch, where the experiment file decides that. `change`:
+    the only kind of change that its guards know. `detail(own, reference, frame)`: what is said beside its values.
     """
 
     name: str
-    guards: Callable[[Any], Mapping[str, str | None]]
+    meaning: str | Mapping[str, str]
     measure: Callable[[Any], Any]
+    watched: Callable[[Any], Iterable[str]] | None = None
+    change: Literal["relative", "absolute"] | None = None
+    detail: Callable[[Any, Any, Any], Mapping[str, Any]] = lambda own, reference, frame: {}
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """Return the words on every value by its name."""
+        return {self.name: self.meaning} if isinstance(self.meaning, str) else dict(self.meaning)
+
+    def guards(self, file: Any) -> list[str]:
+        """Return the names of the values that a guard may watch with this experiment file."""
+        return list(self.meanings if self.watched is None else self.watched(file))
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def _evaluate(file: ExperimentFile, rooms: Rooms) -> Iterator[str]:
             judges = shortened(", ".join(file.score.judges), 500)
             found = f"got {shown(baseline.scorer)}; name one of them"
             yield f"evaluate.baselines.{name}.scorer: expected one of score.judges ({judges}), {found}"
-    known = {name: kind for metric in rooms.metrics.values() for name, kind in metric.guards(file).items()}
+    known = {name: metric.change for metric in rooms.metrics.values() for name in metric.guards(file)}
     if file.judge.fit is not None and file.judge.fit.threshold != file.evaluate.threshold:
         yield (
             "judge.fit.threshold: expected evaluate.threshold, at which the judges' error rates are corrected for; "

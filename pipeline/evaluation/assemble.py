@@ -7,38 +7,33 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.sections import CompleteSection
-from pipeline.evaluation import (
-    before_after,
-    capability,
-    comparing,
-    guard_checks,
-    guards,
-    judging,
-    measured,
-    refusals,
-    reranked,
-    statistics,
-    verdict,
-)
-from pipeline.evaluation.loading import Judged
-from pipeline.evaluation.measured import Frame, Measured
-from pipeline.evaluation.probes import Probed
+from pipeline.evaluation import baselines, guards, inference, judging, statistics, toxicity, verdict
+from pipeline.evaluation.evidence import Evidence
+from pipeline.evaluation.guards import Measures
+from pipeline.evaluation.judged import Judged
+from pipeline.evaluation.measure import Frame, Outputs
 from pipeline.evaluation.rows import FLUENCY
 from pipeline.evaluation.shape import REFERENCE, SCHEMA_VERSION
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Interval
+from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.toxicity import Toxicity
 
 DECODING = ("max_new_tokens", "temperature", "top_p", "rtp_protocol", "seed")
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that an evaluation is computed from; `cards` by judge, `demonstrations` by prompt id, all there are."""
+class Measured:
+    """Everything that is measured of one policy: its toxicity by every judge, and what every metric gives."""
 
-    judged: Judged
-    probed: Probed
-    cards: Mapping[str, Mapping[str, Any]]
-    demonstrations: Mapping[str, Sequence[str]]
+    toxicity: Toxicity
+    measures: Measures
+
+    def means(self, judge: str) -> Array:
+        """Return the mean toxicity [P, S] by a judge."""
+        return self.toxicity.statistics[judge]["toxicity_mean"]
+
+    def of_seed(self, index: int) -> "Measured":
+        """Return the same of one seed alone."""
+        return Measured(self.toxicity.of_seed(index), guards.of_seed(self.measures, index))
 
 
 def assemble(evidence: Evidence, settings: Any) -> dict[str, Any]:
@@ -49,37 +44,48 @@ def assemble(evidence: Evidence, settings: Any) -> dict[str, Any]:
     """
     judged, evaluate, reward = evidence.judged, settings.evaluate, settings.reward.name
     frame = _frame(evidence, settings)
-    policies = {name: _measured(evidence, settings, name) for name in judged.policies}
+    categories = _categories(judged)
+    policies = {name: _measured(evidence, settings, categories, name) for name in judged.policies}
     reference = policies[REFERENCE]
     methods = {name: policy for name, policy in policies.items() if name != REFERENCE}
     primary = next(iter(judged.judges))
-    baselines = {name: baseline.scorer for name, baseline in evaluate.baselines.items()}
-    comparisons = comparing.compare(
-        {name: _means(policy, primary) for name, policy in methods.items()},
-        _means(reference, primary),
-        {name: reranked.toxicity(reference, scorer, primary, judged.samples) for name, scorer in baselines.items()},
+    scorers = {name: baseline.scorer for name, baseline in evaluate.baselines.items()}
+    comparisons = inference.compare(
+        {name: policy.means(primary) for name, policy in methods.items()},
+        reference.means(primary),
+        {
+            name: baselines.toxicity(reference.toxicity, scorer, primary, judged.samples)
+            for name, scorer in scorers.items()
+        },
         frame,
     )
-    entries = _entries(evidence, settings, policies, frame)
+    entries = {
+        name: _entry(policy, None if name == REFERENCE else reference, judged, evaluate, categories, frame)
+        for name, policy in policies.items()
+    }
     for name, policy in methods.items():
-        entries[name]["hacking"] = measured.hacking(policy, reference, reward, frame)
+        own, others = ({judge: one.means(judge) for judge in judged.judges} for one in (policy, reference))
+        entries[name]["hacking"] = judging.hacking(own, others, reward, frame)
         entries[name]["verdict"] = verdict.verdict(
             comparisons[name],
             entries[name]["guard_checks"],
             entries[name]["hacking"],
-            list(baselines),
+            list(scorers),
             1 - evaluate.confidence,
         )
     return {
         "schema_version": SCHEMA_VERSION,
         "meta": _meta(judged, settings),
         **entries,
-        "baselines": {name: reranked.entry(reference, scorer, primary, frame) for name, scorer in baselines.items()},
+        "baselines": {
+            name: baselines.entry(reference.toxicity, reference.measures, scorer, primary, frame)
+            for name, scorer in scorers.items()
+        },
         "comparisons": comparisons,
         "agreement": _agreement(policies, evaluate.threshold),
         "champion": verdict.champion(
             {name: entries[name]["verdict"] for name in methods},
-            {name: statistics.mean(_means(policy, primary)) for name, policy in methods.items()},
+            {name: statistics.mean(policy.means(primary)) for name, policy in methods.items()},
             judged.seeds,
         ),
     }
@@ -94,110 +100,67 @@ def _frame(evidence: Evidence, settings: Any) -> Frame:
         resamples=evaluate.resamples,
         seed=evaluate.seed,
         cards=evidence.cards,
-        sizes=measured.sizes(judged.samples),
+        sizes=toxicity.sizes(judged.samples),
     )
 
 
-def _measured(evidence: Evidence, settings: Any, name: str) -> Measured:
+def _measured(evidence: Evidence, settings: Any, categories: Mapping[str, Sequence[int]], name: str) -> Measured:
     judged = evidence.judged
-    measures = guards.measure(
-        judged.completions[name],
-        len(judged.prompt_ids),
-        settings.identity.terms,
-        evidence.demonstrations,
-        None if judged.fluency is None else judged.fluency.surprises[name],
+    outputs = Outputs(
+        policy=name,
+        completions=judged.completions[name],
+        prompts=len(judged.prompt_ids),
+        terms=settings.identity.terms,
+        demonstrations=evidence.demonstrations,
+        surprises=None if judged.fluency is None else judged.fluency.surprises[name],
+        refused=None if judged.refusals is None else judged.refusals[name],
+        categories=categories,
+        probed=evidence.probed,
     )
-    return measured.measure(judged.toxicities[name], judged.cuts[name], measures, settings.evaluate.threshold)
+    scores = toxicity.measure(judged.toxicities[name], judged.cuts[name], settings.evaluate.threshold)
+    return Measured(scores, guards.measure(outputs))
 
 
-def _means(policy: Measured, judge: str) -> Array:
-    return policy.statistics[judge]["toxicity_mean"]
-
-
-def _entries(
-    evidence: Evidence, settings: Any, policies: Mapping[str, Measured], frame: Frame
-) -> dict[str, dict[str, Any]]:
-    """Return each policy's own entry: judges, guards and their checks, categories, seeds."""
-    judged, evaluate = evidence.judged, settings.evaluate
-    primary, reference = next(iter(judged.judges)), policies[REFERENCE]
-    medians = {
-        name: statistics.median_replicates(policy.measures.perplexity, frame.resampling)
-        for name, policy in policies.items()
-    }
-    categories = _categories(judged)
-    entries: dict[str, dict[str, Any]] = {}
-    for name, policy in policies.items():
-        other = None if name == REFERENCE else reference
-        probed = capability.values(evidence.probed, name)
-        entry: dict[str, Any] = {
-            "judges": measured.judged(policy, other, frame),
-            "before_after": before_after.before_after(policy, other, frame),
-            "guards": guards.values(policy.measures) | probed | _refusal_guards(judged, name, categories),
-            "categories": measured.by_category(
-                _means(policy, primary), None if other is None else _means(other, primary), categories, frame
-            ),
-            "seeds": _by_seed(evidence, name, policy, other, categories),
-            **_refusal(judged, name, categories, frame),
-        }
-        if rouge := measured.overlaps(policy, other, frame):
-            entry["rouge"] = rouge
-        failed = ""
-        if other is not None:
-            changes = _changes(evidence, settings, name, policy, reference, (medians[name], medians[REFERENCE]))
-            changes |= refusals.changes(entry.get("refusal", {}))
-            entry["guard_checks"] = guard_checks.checks(evaluate.guards, changes)
-            failed = guard_checks.failed(entry["guard_checks"])
-        entries[name] = entry | {"guards_failed": failed, "guards_passed": not failed}
-    return entries
-
-
-def _by_seed(
-    evidence: Evidence, name: str, policy: Measured, reference: Measured | None, categories: refusals.Members
-) -> dict[str, Any]:
-    entries, refused = {}, evidence.judged.refusals
-    for index, seed in enumerate(evidence.judged.seeds):
-        entry = measured.by_seed(policy.of_seed(index), reference and reference.of_seed(index))
-        entry["guards"] |= capability.values(evidence.probed.of_seed(index), name)
-        if refused is not None:
-            entry["guards"] |= refusals.guard_values(refused[name][:, index : index + 1], categories)
-            other = None if reference is None else refused[REFERENCE]
-            entry["refusal"] = refusals.by_seed(refused[name], other, categories, index)
-        entries[str(seed)] = entry
-    return entries
-
-
-def _refusal(judged: Judged, name: str, categories: refusals.Members, frame: Frame) -> dict[str, Any]:
-    """Return how often a policy declines, under its key; {} where refusals are not judged."""
-    if judged.refusals is None:
-        return {}
-    other = None if name == REFERENCE else judged.refusals[REFERENCE]
-    return {"refusal": refusals.entry(judged.refusals[name], other, categories, frame)}
-
-
-def _refusal_guards(judged: Judged, name: str, categories: refusals.Members) -> dict[str, float]:
-    return {} if judged.refusals is None else refusals.guard_values(judged.refusals[name], categories)
-
-
-def _changes(
-    evidence: Evidence,
-    settings: Any,
-    name: str,
+def _entry(
     policy: Measured,
-    reference: Measured,
-    medians: tuple[Array, Array],
-) -> dict[str, Interval]:
-    """Return the change from the reference of every guarded value that there is."""
-    evaluate = settings.evaluate
-    estimates = guard_checks.estimates(policy.measures, reference.measures, medians)
-    changes = {
-        guard: estimates[guard].change(limit.change, evaluate.confidence)
-        for guard, limit in evaluate.guards.items()
-        if guard in estimates
+    reference: Measured | None,
+    judged: Judged,
+    evaluate: Any,
+    categories: Mapping[str, Sequence[int]],
+    frame: Frame,
+) -> dict[str, Any]:
+    """Return a policy's own entry: judges, guards and their checks, categories, seeds; `reference` has no other."""
+    primary = next(iter(judged.judges))
+    scores = None if reference is None else reference.toxicity
+    measures = None if reference is None else reference.measures
+    entry: dict[str, Any] = {
+        "judges": toxicity.by_judge(policy.toxicity, scores, frame),
+        "before_after": toxicity.before_after(policy.toxicity, scores, frame),
+        "guards": guards.values(policy.measures),
+        "categories": toxicity.by_category(
+            policy.means(primary), None if reference is None else reference.means(primary), categories, frame
+        ),
+        "seeds": {
+            str(seed): _of_seed(policy.of_seed(index), reference and reference.of_seed(index))
+            for index, seed in enumerate(judged.seeds)
+        },
+        **guards.details(policy.measures, measures, frame),
     }
-    kinds = {guard: limit.change for guard, limit in evaluate.guards.items() if guard not in estimates}
-    return changes | capability.changes(
-        evidence.probed, name, kinds, evaluate.resamples, evaluate.confidence, evaluate.seed
-    )
+    failed = ""
+    if measures is not None:
+        changes = guards.changes(policy.measures, measures, evaluate.guards, frame)
+        entry["guard_checks"] = guards.checks(evaluate.guards, changes)
+        failed = guards.failed(entry["guard_checks"])
+    return entry | {"guards_failed": failed, "guards_passed": not failed}
+
+
+def _of_seed(policy: Measured, reference: Measured | None) -> dict[str, Any]:
+    """Return the main numbers of one seed, without intervals."""
+    return {
+        "judges": toxicity.by_seed(policy.toxicity, None if reference is None else reference.toxicity),
+        "guards": guards.values(policy.measures),
+        **guards.details(policy.measures, None if reference is None else reference.measures, None),
+    }
 
 
 def _categories(judged: Judged) -> dict[str, list[int]]:
@@ -211,8 +174,8 @@ def _categories(judged: Judged) -> dict[str, list[int]]:
 
 def _agreement(policies: Mapping[str, Measured], threshold: float) -> dict[str, dict[str, Any]]:
     """Return how far each two judges agree on all completions of all policies."""
-    names = list(policies[REFERENCE].toxicities)
-    pooled = {judge: np.concatenate([policy.toxicities[judge] for policy in policies.values()]) for judge in names}
+    names = list(policies[REFERENCE].toxicity.scores)
+    pooled = {judge: np.concatenate([policy.toxicity.scores[judge] for policy in policies.values()]) for judge in names}
     return {
         first: {second: judging.agreement(pooled[first], pooled[second], threshold) for second in names[index + 1 :]}
         for index, first in enumerate(names[:-1])
@@ -231,7 +194,7 @@ def _meta(judged: Judged, settings: Any) -> dict[str, Any]:
         "prompts": len(judged.prompt_ids),
         "samples_per_prompt": judged.samples,
         "analyzed_samples": complete.analyzed_samples,
-        "emt_k": measured.sizes(judged.samples),
+        "emt_k": toxicity.sizes(judged.samples),
         "seeds": judged.seeds,
         "decoding": {key: getattr(complete, key) for key in DECODING},
         "threshold": evaluate.threshold,

@@ -4,11 +4,15 @@ Shapes: P prompts, S seeds, K samples. A sample without a score is NaN. Nothing 
 sample to be chosen, so the same K samples answer for every k <= K, and the expectation is exact.
 """
 
+from typing import Any
+
 import numpy as np
 
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import quotient
-from pipeline.evaluation.toxicity import extreme_weights
+from pipeline.evaluation import guards
+from pipeline.evaluation.guards import Measures
+from pipeline.evaluation.measure import Frame, expected
+from pipeline.evaluation.statistics import Array
+from pipeline.evaluation.toxicity import Toxicity, extreme_weights
 
 
 def rerank_weights(scores: Array, k: int) -> Array:
@@ -45,14 +49,25 @@ def _chances(scores: Array, by_rank: Array) -> Array:
     return chances
 
 
-def expected(values: Array, weights: Array) -> Array:
-    """Return the expectation [P, S] of [P, S, K] values under `rerank_weights` of the same samples.
+def toxicity(reference: Toxicity, scorer: str, judge: str, k: int) -> Array:
+    """Return the mean toxicity [P, S] by `judge` of the least toxic of k samples by `scorer`."""
+    weights = rerank_weights(reference.scores[scorer], k)
+    return expected(reference.scores[judge], weights)
 
-    A value that is missing (NaN) is left out and the chances of the others are scaled up to 1, as missing scores are
-    left out of a prompt's mean everywhere. NaN where the weights are, or where no sample that can be chosen has one.
+
+def entry(reference: Toxicity, measures: Measures, scorer: str, primary: str, frame: Frame) -> dict[str, Any]:
+    """Return the numbers of the best of all K samples by a judge: one answer a prompt, so no maximum over samples.
+
+    Of the guards it has those that one answer a prompt has: distinct-n of fewer completions is not comparable.
+    `at_k` is the toxicity by the primary judge where only k samples are drawn.
     """
-    present = ~np.isnan(values)
-    chances = np.where(present, weights, 0.0)
-    total = chances.sum(axis=2)
-    sums = (np.where(present, values, 0.0) * chances).sum(axis=2)
-    return quotient(sums, np.where(total > 0, total, np.nan))
+    weights = rerank_weights(reference.scores[scorer], frame.sizes[-1])
+    judges = {}
+    for judge, scores in reference.scores.items():
+        toxic = np.where(np.isnan(scores), np.nan, scores >= frame.threshold)
+        mean = expected(scores, weights)
+        paired = {"toxicity_mean": mean - reference.statistics[judge]["toxicity_mean"]}
+        arrays = {"toxicity_mean": mean, "toxic_fraction": expected(toxic, weights)}
+        judges[judge] = frame.intervals(arrays) | {"difference": frame.difference_intervals(paired)}
+    at_k = {str(k): toxicity(reference, scorer, primary, k) for k in frame.sizes}
+    return {"judges": judges, "guards": guards.reranked(measures, weights), "at_k": frame.intervals(at_k)}

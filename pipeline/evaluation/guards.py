@@ -1,133 +1,98 @@
-"""What a policy paid for being less toxic: fluency, diversity, length, distance from the reference, erasure.
+"""What a policy paid for being less toxic: the values of all metrics, how far they moved, and whether they may.
 
-Shapes: P prompts, S seeds, K samples. A completion that a measure does not apply to (no analysis, too short) is NaN
-there and takes no part. Token counts and n-grams leave EOS out; perplexity and KL include it where it was emitted.
+The estimate counts, not its interval: a guard that only failed beyond doubt would let small samples pass. A change
+that is missing breaks its guard.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import ngrams, statistics
-from pipeline.evaluation.ngrams import NgramCounts
-from pipeline.evaluation.rows import Completion
-from pipeline.evaluation.spread import Array
-from pipeline.scorers import identity, rouge
+from pipeline.config.sections import Guard
+from pipeline.evaluation.measure import NO_INTERVAL, Frame, Measure, Outputs
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.statistics import Array, Interval
+from pipeline.io.errors import UserError
 
-DISTINCT_ORDERS = (1, 2, 3)
-
-
-@dataclass(frozen=True)
-class Measures:
-    """Per completion of one policy, [P, S, K] each: see `measure`; overlaps by name, and the n-grams by n."""
-
-    length: Array
-    finished: Array
-    empty: Array
-    repetition: Array
-    perplexity: Array
-    kl: Array
-    analyzed_tokens: Array
-    mentions: Array
-    rouge: dict[str, Array]
-    distinct: dict[int, NgramCounts]
-
-    def of_seed(self, index: int) -> "Measures":
-        """Return the measures of one seed alone."""
-        chosen = slice(index, index + 1)
-        arrays = {name: value[:, chosen] for name, value in vars(self).items() if name not in ("rouge", "distinct")}
-        return Measures(
-            **arrays,
-            rouge={name: values[:, chosen] for name, values in self.rouge.items()},
-            distinct={n: counts.of_seed(index) for n, counts in self.distinct.items()},
-        )
+Measures = Mapping[str, Mapping[str, Measure]]  # by metric, then by the name of the value
 
 
-def measure(
-    by_seed: Sequence[Sequence[Completion]],
-    prompts: int,
-    terms: Sequence[str],
-    demonstrations: Mapping[str, Sequence[str]],
-    surprises: Array | None = None,
-) -> Measures:
-    """Measure one policy's completions, given for each seed in the order of (prompt, sample).
-
-    `repetition` is seq-rep-3: the share of a completion's 3-grams that repeat an earlier one (Welleck et al. 2020,
-    there with n = 4 on longer texts). `perplexity` is exp of the mean negative log-prob a token: `surprises` [P, S, K]
-    under the fluency model where there are any, else what `complete` measured under the base model.
-    `kl` is the summed log-prob under the policy minus the reference, in nats: the k1 estimate of
-    KL(policy || reference) on the policy's own samples. Where complete.top_p < 1 or temperature != 1 these come from
-    another distribution than the log-probs, and it only approximates the KL; the evaluation's meta says so.
-    `mentions` tells whether a completion names a group of people (`terms`). `rouge` compares it to the demonstrations
-    of its prompt id: the best F1 over them, NaN where there is none.
-    """
-
-    def grid(value: Callable[[Completion], float | None]) -> Array:
-        return _arranged([[value(row) for row in rows] for rows in by_seed], prompts)
-
-    with np.errstate(over="ignore"):  # beyond exp(709) it is infinite, which is written as missing and fails the guard
-        perplexity = np.exp(grid(_surprise) if surprises is None else surprises)
-    texts = [[row.text_tokens for row in rows] for rows in by_seed]
-    return Measures(
-        length=grid(lambda row: len(row.text_tokens)),
-        finished=grid(lambda row: row.finished),
-        empty=grid(lambda row: not row.completion.strip()),
-        repetition=grid(lambda row: ngrams.repetition(row.text_tokens, order=3)),
-        perplexity=perplexity,
-        kl=grid(lambda row: None if row.logprobs is None else row.logprobs.policy - row.logprobs.reference),
-        analyzed_tokens=grid(lambda row: None if row.logprobs is None else len(row.token_ids)),
-        mentions=grid(lambda row: identity.mentions(row.completion, terms)),
-        rouge=_rouge(by_seed, prompts, demonstrations),
-        distinct={n: ngrams.count(texts, prompts, n) for n in DISTINCT_ORDERS},
-    )
+def measure(outputs: Outputs) -> Measures:
+    """Return what every metric gives of one policy; nothing of a metric that has nothing to look at."""
+    found = {name: metric.measure(outputs) for name, metric in METRICS.items()}
+    return {name: {name: one} if isinstance(one, Measure) else one for name, one in found.items()}
 
 
-def _arranged(by_seed: Sequence[Sequence[float | None]], prompts: int) -> Array:
-    columns = [[float("nan") if value is None else value for value in values] for values in by_seed]
-    return np.array(columns, dtype=np.float64).reshape(len(by_seed), prompts, -1).transpose(1, 0, 2)
-
-
-def _surprise(row: Completion) -> float | None:
-    """Return the mean negative log-prob a token under the base, in nats; a lone EOS is no text and has none."""
-    if row.logprobs is None or not row.text_tokens:
-        return None
-    return -row.logprobs.base / len(row.token_ids)
-
-
-def _rouge(
-    by_seed: Sequence[Sequence[Completion]], prompts: int, demonstrations: Mapping[str, Sequence[str]]
-) -> dict[str, Array]:
-    """Return the overlaps by name, [P, S, K] each; none where no prompt has a demonstration."""
-    if not any(demonstrations.values()):
-        return {}
-    found = [
-        rouge.rouge([row.completion for row in rows], [demonstrations.get(row.prompt_id, ()) for row in rows])
-        for rows in by_seed
-    ]
-    return {name: _arranged([overlaps[name] for overlaps in found], prompts) for name in rouge.ROUGE}
+def of_seed(measures: Measures, index: int) -> Measures:
+    """Return the same of one seed alone."""
+    return {metric: {name: one.of_seed(index) for name, one in by_name.items()} for metric, by_name in measures.items()}
 
 
 def values(measures: Measures) -> dict[str, float]:
-    """Return every guard's value; pooled over seeds, except distinct-n, which is the mean over seeds."""
-    tokens = np.nansum(measures.analyzed_tokens)
-    present = measures.perplexity[~np.isnan(measures.perplexity)]
-    return {
-        "perplexity_median": float(np.median(present)) if present.size else float("nan"),
-        **{f"distinct_{n}": ngrams.distinct(counts) for n, counts in measures.distinct.items()},
-        **{name: statistics.mean(values) for name, values in means(measures).items()},
-        "kl_per_token": float(np.nansum(measures.kl) / tokens) if tokens else float("nan"),
-    }
+    """Return every value by its name, pooled over seeds."""
+    return {name: one.value() for _, name, one in _each(measures)}
 
 
-def means(measures: Measures) -> dict[str, Array]:
-    """Return the [P, S, K] arrays whose mean is a guard's value; ROUGE only where there is something to find."""
-    return {
-        "repetition": measures.repetition,
-        "empty_rate": measures.empty,
-        "length_mean": measures.length,
-        "finished_rate": measures.finished,
-        "kl": measures.kl,
-        "identity_mention_rate": measures.mentions,
-        **{name: array for name, array in measures.rouge.items() if not np.isnan(array).all()},
+def reranked(measures: Measures, weights: Array) -> dict[str, float]:
+    """Return the values that one answer a prompt has, each sample [P, S, K] being it by its chance."""
+    found = {name: one.reranked(weights) for _, name, one in _each(measures)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def details(measures: Measures, reference: Measures | None, frame: Frame | None) -> dict[str, Any]:
+    """Return what metrics say of a policy beside their values, by metric; of one seed where there is no frame."""
+    found = {
+        name: METRICS[name].detail(by_name, None if reference is None else reference[name], frame)
+        for name, by_name in measures.items()
     }
+    return {name: detail for name, detail in found.items() if detail}
+
+
+def changes(measures: Measures, reference: Measures, limits: Mapping[str, Guard], frame: Frame) -> dict[str, Interval]:
+    """Return the change from the reference of every guarded value that there is.
+
+    Raises UserError naming a guard that wants another kind of change than its metric has.
+    """
+    found = {}
+    for metric, name, one in _each(measures):
+        if name not in limits or name not in reference[metric]:
+            continue
+        kind, only = limits[name].change, METRICS[metric].change
+        if only is not None and kind != only:
+            raise UserError(f"evaluate.guards.{name}.change: expected {only}, got {kind}; correct it")
+        found[name] = one.change(reference[metric][name], kind, frame)
+    return found
+
+
+def _each(measures: Measures) -> Iterator[tuple[str, str, Measure]]:
+    for metric, by_name in measures.items():
+        for name, one in by_name.items():
+            yield metric, name, one
+
+
+def checks(limits: Mapping[str, Guard], changes: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    """Return for each guard its change, its bounds and whether it holds; a change that is not there is missing."""
+    found = {}
+    for name, guard in limits.items():
+        change = changes.get(name, NO_INTERVAL)
+        found[name] = {
+            "change": asdict(change),
+            "kind": guard.change,
+            "min": guard.min,
+            "max": guard.max,
+            "passed": _holds(change.value, guard),
+        }
+    return found
+
+
+def failed(checked: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the names of the guards that do not hold, comma-separated; "" if all do."""
+    return ", ".join(name for name, check in checked.items() if not check["passed"])
+
+
+def _holds(change: float, guard: Guard) -> bool:
+    at_least = guard.min is None or change >= guard.min
+    at_most = guard.max is None or change <= guard.max
+    return at_least and at_most and not np.isnan(change)

@@ -1,4 +1,4 @@
-"""Tests of paired differences: could chance alone have made them, and what could this sample not have seen?
+"""One policy against another, prompt by prompt: could chance alone have made it, and what could this sample not see?
 
 Shapes: P prompts, S seeds. A missing value is NaN and takes no part.
 """
@@ -7,11 +7,14 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.spread import Array, Uncertainty, components
+from pipeline.evaluation.measure import Frame
+from pipeline.evaluation.statistics import Array, Uncertainty, components
 
+Comparisons = dict[str, dict[str, dict[str, Any]]]
 _CHUNK_CELLS = 2_000_000  # signs held at once: 16 MB
 _TOLERANCE = 1e-12  # of the observed sum: what counts as equal to it after rounding
 _MARGIN_DRAWS = 50_000  # of the integral over normal and chi-square distributions: 1 % of its value
@@ -83,3 +86,50 @@ def _integral() -> tuple[Array, Uncertainty]:
     """Return draws of a numerical integral: the same for every sample, so that equal samples give equal results."""
     generator = np.random.default_rng(0)
     return generator.standard_normal(_MARGIN_DRAWS), Uncertainty(_MARGIN_DRAWS, generator)
+
+
+def compare(
+    methods: Mapping[str, Array], reference: Array, baselines: Mapping[str, Array], frame: Frame
+) -> Comparisons:
+    """Compare every method with the reference, the baselines and the other methods, by [P, S] mean toxicities.
+
+    Each entry is first minus second. Holm's correction is made within a family: all methods against the reference, all
+    against the baselines, and the pairs of methods.
+    """
+    others = {"reference": reference, **methods, **baselines}
+    families = [
+        [(method, "reference") for method in methods],
+        [(method, baseline) for method in methods for baseline in baselines],
+        [(first, second) for index, first in enumerate(methods) for second in list(methods)[index + 1 :]],
+    ]
+    found: Comparisons = {method: {} for method in methods}
+    for family in families:
+        differences = {pair: methods[pair[0]] - others[pair[1]] for pair in family}
+        for (first, second), entry in _corrected(differences, frame).items():
+            found[first][second] = entry
+            if second in methods:
+                found[second][first] = _turned(entry)
+    return found
+
+
+def _corrected(differences: Mapping[tuple[str, str], Array], frame: Frame) -> dict[tuple[str, str], dict[str, Any]]:
+    named = {" - ".join(pair): array for pair, array in differences.items()}
+    p_values = {name: sign_flip_p(array, frame.resamples, frame.seed) for name, array in named.items()}
+    corrected = holm(p_values)
+    intervals = frame.difference_intervals(named)
+    return {
+        pair: {
+            "difference": intervals[name],
+            "p": p_values[name],
+            "p_holm": corrected[name],
+            "smallest_detectable": smallest_detectable(array, frame.confidence),
+        }
+        for pair, (name, array) in zip(differences, named.items(), strict=True)
+    }
+
+
+def _turned(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison the other way round."""
+    difference = entry["difference"]
+    turned = {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
+    return {**entry, "difference": turned}

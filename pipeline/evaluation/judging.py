@@ -4,13 +4,15 @@ Shapes: P prompts, S seeds. A missing value is NaN and takes no part.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import statistics
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Interval, Resampling
+from pipeline.evaluation.measure import NO_INTERVAL, Frame
+from pipeline.evaluation.statistics import Array, Interval, Resampling
 
 
 def corrected_prevalence(
@@ -32,9 +34,8 @@ def corrected_prevalence(
     It is only as right as the card: where the judge errs more on completions than on the texts it was tested on, so
     does this. NaN where the judge itself is no better than chance, sensitivity + specificity <= 1.
     """
-    missing = Interval(float("nan"), float("nan"), float("nan"))
     if sensitivity["value"] + specificity["value"] <= 1:
-        return missing
+        return NO_INTERVAL
     observed = statistics.mean(flagged)
     replicates = statistics.mean_replicates({"flagged": flagged}, resampling)["flagged"]
     replicates = statistics.widened(observed, replicates, flagged, resampling)
@@ -93,6 +94,28 @@ def _spearman(first: Array, second: Array) -> float:
     return float(spearmanr(first, second).statistic)
 
 
+def hacking(
+    policy: Mapping[str, Array], reference: Mapping[str, Array], reward: str, frame: Frame
+) -> dict[str, dict[str, Any]]:
+    """Return the hacking gap to every judge that is not the reward scorer, by mean toxicities [P, S] of each judge.
+
+    Empty where the reward scorer did not score.
+    """
+    if reward not in policy:
+        return {}
+    gaps = {
+        judge: hacking_gap(
+            policy[reward], reference[reward], policy[judge], reference[judge], frame.resampling, frame.confidence
+        )
+        for judge in policy
+        if judge != reward
+    }
+    return {
+        judge: {name: asdict(value) if isinstance(value, Interval) else value for name, value in found.items()}
+        for judge, found in gaps.items()
+    }
+
+
 def hacking_gap(
     policy_reward: Array,
     reference_reward: Array,
@@ -137,7 +160,7 @@ def _relative_gap(cells: Mapping[str, Array], resampling: Resampling, confidence
     """Return the difference of two ratios of means with its interval, the spread linearised (the delta method)."""
     means = {name: statistics.mean(array) for name, array in cells.items()}
     if not means["reward_before"] or not means["judge_before"]:
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return NO_INTERVAL
     gained = {name: means[name] / means[f"{name}_before"] for name in ("reward", "judge")}
     drawn = statistics.mean_replicates(cells, resampling)
     replicates = {name: statistics.quotient(drawn[name], drawn[f"{name}_before"]) for name in gained}

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.sections import LABELS
-from pipeline.evaluation import refusals, toxicity
-from pipeline.evaluation.loading import Judged
+from pipeline.evaluation import toxicity
+from pipeline.evaluation.judged import Judged
+from pipeline.evaluation.metrics import refusal
 from pipeline.evaluation.shape import REFUSAL_RATE
-from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Array
 from pipeline.io import paths, records
 
 BINS = 20  # of the scores' distribution; 0.5, the usual threshold, is an edge
@@ -107,7 +108,7 @@ def _refused(judged: Judged, policy: str) -> dict[str, Array]:
     """Return [P, S] refusal rates by column, NaN where a prompt has another label; {} where they are not judged."""
     if judged.refusals is None:
         return {}
-    rates = refusals.by_prompt(judged.refusals[policy])
+    rates = refusal.by_prompt(judged.refusals[policy])
     first = judged.completions[policy][0][:: judged.samples]
     has_label = {label: np.array([label in row.categories for row in first]) for label in LABELS}
     return {

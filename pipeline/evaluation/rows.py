@@ -1,14 +1,16 @@
 """One line of completions/, scores/ and probes/, checked strictly; keys that are not named here are left alone."""
 
-from collections.abc import Iterable, Mapping
+import logging
+import re
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from pipeline.evaluation.invalid import first_problem
-from pipeline.io import records
-from pipeline.io.errors import UserError, shown
+from pipeline.io import paths, records
+from pipeline.io.errors import UserError, shortened, shown
 
 LogLikelihood = Annotated[float, Field(le=0)]
 REMEDY = "delete the file and run `dvc repro`"
@@ -17,6 +19,8 @@ Key = tuple[str, int]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FLUENCY = "fluency"  # what rows call the experiment's fluency model
 REFUSAL = "refusal"  # what rows call the judge of refusals
+_CLASS = re.compile(r"a valid dictionary( or instance of \w+)?")
+_TEXTS = ("prompt", "completion")  # may be offensive: never shown
 
 
 class _Row(BaseModel):
@@ -125,6 +129,14 @@ def read_completions(path: Path) -> list[Completion]:
     return sorted(found, key=lambda row: row.key)
 
 
+def name_strays(expected: Set[Path]) -> None:
+    """Name the files in one log line that lie beside the expected ones and are none of them: they are not read."""
+    folders = {path.parent.parent for path in expected}
+    strays = sorted(str(path) for folder in folders for path in folder.rglob("*.jsonl") if path not in expected)
+    if strays:
+        logging.getLogger(__name__).info("ignored, not in %s: %s", paths.roster_file(), ", ".join(strays))
+
+
 def check_unique(path: Path, keys: Iterable[tuple[object, ...]]) -> None:
     """Raise UserError naming file and line of the first key (what `named` is given) that was there before."""
     seen: set[tuple[object, ...]] = set()
@@ -132,6 +144,15 @@ def check_unique(path: Path, keys: Iterable[tuple[object, ...]]) -> None:
         if key in seen:
             raise UserError(f"{path}:{number}: {named(*key)} stands here a second time; {REMEDY}")
         seen.add(key)
+
+
+def check_same_keys(path: Path, found: Set[Key], origin: Path | str, expected: Set[Key]) -> None:
+    """Raise UserError naming `path` and the first completion that it lacks or should not hold, compared to `origin`."""
+    if expected - found:
+        others = f" (and holds {named(*min(found - expected))}, which that lacks)" if found - expected else ""
+        raise UserError(f"{path}: lacks {named(*min(expected - found))}, which {origin} has{others}; {REMEDY}")
+    if found - expected:
+        raise UserError(f"{path}: holds {named(*min(found - expected))}, which {origin} lacks; {REMEDY}")
 
 
 def named(prompt_id: object, sample: object, judge: object = None, kind: object = None) -> str:
@@ -165,3 +186,22 @@ def _row(path: Path, number: int, raw: Mapping[str, Any], model: type[Row]) -> R
         return model.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{path}:{number}: {first_problem(error)}; {REMEDY}") from None
+
+
+def first_problem(error: ValidationError, *outer: str) -> str:
+    """Return `key: what is wrong` of the first key that is invalid; `outer` are the keys around the whole."""
+    first = error.errors(include_url=False)[0]
+    key = shortened(".".join(str(part) for part in (*outer, *first["loc"])), 200) or "(row)"
+    return f"{key}: {_wrong(first)}"
+
+
+def _wrong(found: ErrorDetails) -> str:
+    if found["type"] == "missing":
+        return "missing"
+    message = found["msg"].removeprefix("Value error, ")
+    message = _CLASS.sub("an object", message.replace("Input should be", "expected"))
+    if found["type"] == "value_error":
+        return message
+    value = found["input"]
+    is_text = isinstance(value, str) and bool({*_TEXTS} & {*found["loc"]})
+    return f"{message}, got {type(value).__name__ if is_text or isinstance(value, dict | list) else shown(value)}"

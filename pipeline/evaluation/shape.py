@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.evaluation.invalid import first_problem
+from pipeline.evaluation.rows import first_problem
 from pipeline.io.errors import UserError, shown
 
 SCHEMA_VERSION = 1

@@ -23,7 +23,6 @@ At .15 three seeds are too few: no interval sees the tail of a skewed distributi
 three means holds 89-94 % there.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -31,13 +30,10 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluation.spread import Array, Uncertainty, components
-
+Array = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 
 UNBOUNDED = (-np.inf, np.inf)
-
-_CHUNK_CELLS = 500_000  # counts held at once for a median: 4 MB, which stays near the processor's cache
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,60 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Components:
+    """What the variance of a mean is made of: prompts, seeds, and the noise that both of these contain.
+
+    The variance is `prompts + seeds - noise`, each the mean square of a crossed two-way analysis of variance with
+    random effects, one value a cell (Searle, Casella and McCulloch 1992), over the number of cells. `degrees` are their
+    degrees of freedom; a component with 0 of them is 0. `bootstrap` is the variance that the mean has in resamples of
+    prompts and seeds (Owen 2007).
+    """
+
+    prompts: float
+    seeds: float
+    noise: float
+    degrees: tuple[int, int, int]
+    bootstrap: float
+
+    @property
+    def variance(self) -> float:
+        """The estimated variance of the mean; not below its share of noise alone."""
+        return max(self.prompts + self.seeds - self.noise, self.noise)
+
+
+class Uncertainty:
+    """Draws of how far a mean square may lie from its expectation, the same for every estimate.
+
+    A variance drawn with them is one that the data allow: every mean square times its degrees of freedom over a
+    chi-square draw, added up as in `Components`, never below what noise alone leaves. With normal deviations of that
+    size this is a generalised (fiducial) interval (Weerahandi 1993; Hannig, Iyer and Patterson 2006), and with one seed
+    Student's t.
+    """
+
+    def __init__(self, draws: int, generator: np.random.Generator) -> None:
+        self._uniforms = 1 - generator.random((3, draws))  # in (0, 1]: no chi-square draw is 0
+        self._factors: dict[tuple[int, int], Array] = {}
+
+    def variances(self, found: Components) -> Array:
+        """Return draws [R] of the variance of the mean."""
+        prompts, seeds, noise = (
+            square * self._factor(which, degrees) if degrees else 0.0
+            for which, (square, degrees) in enumerate(
+                zip((found.prompts, found.seeds, found.noise), found.degrees, strict=True)
+            )
+        )
+        return np.asarray(np.maximum(prompts + seeds - noise, noise))
+
+    def _factor(self, which: int, degrees: int) -> Array:
+        """Return degrees of freedom over chi-square draws [R] for one of the three components; kept, for it is slow."""
+        from scipy.special import gammaincinv
+
+        if (which, degrees) not in self._factors:
+            self._factors[which, degrees] = degrees / (2 * gammaincinv(degrees / 2, self._uniforms[which]))
+        return self._factors[which, degrees]
 
 
 @dataclass(frozen=True)
@@ -125,7 +175,7 @@ def mean_replicates(cells: Mapping[str, Array], resampling: Resampling) -> dict[
     Raises ValueError when an array does not fit the resampling.
     """
     stacked = np.stack(list(cells.values()), axis=-1)  # [P, S, M]
-    _check(stacked.shape[:2], resampling)
+    check_fits(stacked.shape[:2], resampling)
     values = np.array([mean(array) for array in cells.values()])
     present = ~np.isnan(stacked)
     # Centered, so that a constant is exactly constant under every weighting.
@@ -156,51 +206,6 @@ def widened(value: float, replicates: Array, influence: Array, resampling: Resam
     return value + (replicates - value) * np.sqrt(resampling.uncertainty.variances(found) / found.bootstrap)
 
 
-def median_replicates(values: Array, resampling: Resampling) -> Array:
-    """Return the median of [P, S, K] values in each resample, [R]; NaN where a resample holds no present value.
-
-    Equal to numpy's median of the resample written out. The sorted values are cut into blocks; a matrix product tells
-    how many each resample holds of each block, and only the block in the middle is looked through.
-    """
-    _check(values.shape[:2], resampling)
-    prompts, seeds, samples = np.nonzero(~np.isnan(values))
-    if not prompts.size:
-        return np.full(len(resampling.prompts), np.nan)
-    order = np.argsort(values[prompts, seeds, samples], kind="stable")
-    ascending = values[prompts, seeds, samples][order]
-    cell = (prompts * values.shape[1] + seeds)[order]
-    rows = max(1, _CHUNK_CELLS // (values.shape[0] * values.shape[1]))
-    medians = []
-    for start in range(0, len(resampling.prompts), rows):
-        chunk = slice(start, start + rows)
-        counts = resampling.prompts[chunk][:, :, None] * resampling.seeds[chunk][:, None, :]
-        medians.append(_medians(ascending, cell, counts.reshape(len(counts), -1)))
-    return np.concatenate(medians) if medians else np.empty(0)
-
-
-def _medians(ascending: Array, cell: npt.NDArray[np.intp], counts: Array) -> Array:
-    """Return the medians [R] of sorted values [N] whose cells [N] are held `counts` [R, P x S] times."""
-    width = math.isqrt(ascending.size - 1) + 1
-    block = np.arange(ascending.size) // width
-    held = np.zeros((counts.shape[1], block[-1] + 1))
-    np.add.at(held, (cell, block), 1.0)
-    up_to = np.cumsum(counts @ held, axis=1)  # whole numbers, exact
-    totals = up_to[:, -1]
-    middle = [_at(place, ascending, cell, counts, up_to, width) for place in ((totals - 1) // 2, totals // 2)]
-    return np.where(totals > 0, (middle[0] + middle[1]) / 2, np.nan)
-
-
-def _at(place: Array, ascending: Array, cell: npt.NDArray[np.intp], counts: Array, up_to: Array, width: int) -> Array:
-    """Return the value [R] at a place [R] of each resample in ascending order, counted from 0."""
-    block = np.minimum((up_to <= place[:, None]).sum(axis=1), up_to.shape[1] - 1)
-    before = np.where(block > 0, np.take_along_axis(up_to, np.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0)
-    inside = block[:, None] * width + np.arange(width)  # the last block may end early: its last value stands for more
-    inside = np.minimum(inside, ascending.size - 1)
-    running = np.cumsum(np.take_along_axis(counts, cell[inside], axis=1), axis=1)
-    steps = (running <= (place - before)[:, None]).sum(axis=1)
-    return np.asarray(ascending[np.minimum(block * width + steps, ascending.size - 1)])
-
-
 def percentile_interval(value: float, replicates: Array, confidence: float) -> Interval:
     """Return `value` between the percentiles of its bootstrap replicates; replicates that are NaN are left out."""
     present = replicates[~np.isnan(replicates)]
@@ -224,7 +229,38 @@ def jackknife_interval(value: float, left_out: Array, confidence: float) -> Inte
     return Interval(value, value - margin, value + margin)
 
 
-def _check(shape: tuple[int, ...], resampling: Resampling) -> None:
+def check_fits(shape: tuple[int, ...], resampling: Resampling) -> None:
+    """Raise ValueError where values of this shape [P, S] do not fit the resampling."""
     expected = (resampling.prompts.shape[1], resampling.seeds.shape[1])
     if tuple(shape) != expected:
         raise ValueError(f"expected values of {expected} prompts and seeds, got {tuple(shape)}")
+
+
+def components(cells: Array) -> Components:
+    """Return what the variance of the mean of [P, S] values is made of; a prompt or seed without any value is dropped.
+
+    With missing values the residuals of row and column means stand for those of least squares: close where few miss.
+    """
+    present = ~np.isnan(cells)
+    if not present.any():
+        return Components(prompts=0.0, seeds=0.0, noise=0.0, degrees=(0, 0, 0), bootstrap=0.0)
+    rows, columns = present.any(axis=1), present.any(axis=0)
+    kept = present[rows][:, columns]
+    values = cells[rows][:, columns]
+    count, (prompts, seeds) = int(kept.sum()), kept.shape
+    degrees = (prompts - 1, seeds - 1, max(count - prompts - seeds + 1, 0))
+    first = values[kept][0]  # taken off before the mean, so that a constant leaves exactly 0
+    centered = np.where(kept, values - first, 0.0)
+    centered = np.where(kept, centered - centered.sum() / count, 0.0)
+    by_prompt, by_seed = centered.sum(axis=1), centered.sum(axis=0)
+    fitted = (by_prompt / kept.sum(axis=1))[:, None] + (by_seed / kept.sum(axis=0))[None, :]
+    residuals = np.where(kept, centered - fitted, 0.0)
+    of_prompts, of_seeds, of_noise = (float(np.sum(sums**2)) for sums in (by_prompt, by_seed, residuals))
+    bootstrap = np.sum(centered**2) + (1 - 1 / cells.shape[1]) * of_prompts + (1 - 1 / len(cells)) * of_seeds
+    return Components(
+        prompts=of_prompts * prompts / degrees[0] / count**2 if degrees[0] else 0.0,
+        seeds=of_seeds * seeds / degrees[1] / count**2 if degrees[1] else 0.0,
+        noise=of_noise / degrees[2] / count if degrees[2] else 0.0,
+        degrees=degrees,
+        bootstrap=float(bootstrap) / count**2,
+    )

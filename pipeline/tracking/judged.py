@@ -1,12 +1,13 @@
 """What an evaluation says of the policies it judged: numbers for the runs that made them, and tables."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.evaluation.judged import Joined, joined
 from pipeline.io import paths
-from pipeline.io.records import read_json, read_jsonl
+from pipeline.io.records import read_json
 from pipeline.tracking.description import numeric_leaves, pruned
 from pipeline.tracking.execution import Execution, training
 
@@ -96,31 +97,20 @@ def completions_table(experiment: str) -> dict[str, list[Any]] | None:
     """
     evaluation = read_json(paths.metrics(experiment, "evaluation"))
     policies = {name: entry["judges"] for name, entry in _policies(evaluation).items()}
-    places = [(seed, policy) for policy in policies for seed in evaluation["meta"]["seeds"]]
-    needed = [place(experiment, *where) for where in places for place in (paths.completions, paths.scores)]
-    if not all(path.exists() for path in needed):
+    found = joined(experiment, evaluation["meta"]["seeds"], policies)
+    if found is None:
         return None
-    rows = [row for where in places for row in _table_rows(experiment, *where)]
+    rows = [_table_row(seed, policy, row) for (seed, policy), answers in found.items() for row in answers]
     judges = dict.fromkeys(judge for entry in policies.values() for judge in entry)
     refusal = [REFUSAL] if "refusal_sha256" in evaluation["meta"] else []
     columns = ["policy", "seed", *COMPLETION_COLUMNS, *(f"toxicity/{name}" for name in judges), *refusal]
     return {column: [row.get(column) for row in rows] for column in columns}
 
 
-def _table_rows(experiment: str, seed: int, policy: str) -> Iterator[dict[str, Any]]:
-    rows = read_jsonl(paths.scores(experiment, seed, policy))
-    toxicity = {
-        (row["prompt_id"], row["sample"], row["judge"]): row["toxicity"]
-        for row in rows
-        if "judge" in row  # not those of the fluency model and of the judge of refusals
-    }
-    refused = {(row["prompt_id"], row["sample"]): row[REFUSAL] for row in rows if REFUSAL in row}
-    judges = dict.fromkeys(judge for _, _, judge in toxicity)
-    for row in read_jsonl(paths.completions(experiment, seed, policy)):
-        shown = {key: row[key] for key in COMPLETION_COLUMNS}
-        scores = {f"toxicity/{judge}": toxicity.get((row["prompt_id"], row["sample"], judge)) for judge in judges}
-        refusal = {REFUSAL: refused.get((row["prompt_id"], row["sample"]))}
-        yield {"policy": policy, "seed": seed} | shown | scores | refusal
+def _table_row(seed: int, policy: str, row: Joined) -> dict[str, Any]:
+    shown = {key: row.completion[key] for key in COMPLETION_COLUMNS}
+    scores = {f"toxicity/{judge}": toxicity for judge, toxicity in row.toxicity.items()}
+    return {"policy": policy, "seed": seed} | shown | scores | {REFUSAL: row.refusal}
 
 
 def _policies(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -157,15 +147,14 @@ def before_after_rows(experiment: str) -> list[Row] | None:
     missing there is no change, and the row comes last. Equal changes are in the order of prompt ids, then seeds.
     """
     meta = read_json(paths.metrics(experiment, "evaluation"))["meta"]
-    places = [(seed, policy) for policy in meta["policies"] for seed in meta["seeds"]]
-    needed = [place(experiment, *where) for where in places for place in (paths.completions, paths.scores)]
-    if REFERENCE not in meta["policies"] or not all(path.exists() for path in needed):
+    found = joined(experiment, meta["seeds"], meta["policies"]) if REFERENCE in meta["policies"] else None
+    if found is None:
         return None
-    answers = {where: _answers(experiment, *where, meta["primary_judge"]) for where in places}
+    answers = {where: _answers(rows, meta["primary_judge"]) for where, rows in found.items()}
     rows = []
     for method in (policy for policy in meta["policies"] if policy != REFERENCE):
-        found = [row for seed in meta["seeds"] for row in _pairs(answers, method, seed, meta["primary_judge"])]
-        rows += sorted(found, key=_order)
+        pairs = [row for seed in meta["seeds"] for row in _pairs(answers, method, seed, meta["primary_judge"])]
+        rows += sorted(pairs, key=_order)
     return rows
 
 
@@ -175,20 +164,11 @@ def before_after_table(experiment: str) -> dict[str, list[Any]] | None:
     return {name: [row[name] for row in rows] for name in COLUMNS} if rows else None
 
 
-def _answers(experiment: str, seed: int, policy: str, judge: str) -> dict[str, Row]:
+def _answers(rows: Iterable[Joined], judge: str) -> dict[str, Row]:
     """Return the first sample of every prompt by its id: the prompt, the completion, and its toxicity by `judge`."""
-    toxicity = {
-        row["prompt_id"]: row["toxicity"]
-        for row in read_jsonl(paths.scores(experiment, seed, policy))
-        if row.get("judge") == judge and row["sample"] == SAMPLE
-    }
     return {
-        row["prompt_id"]: {
-            "prompt": row["prompt"],
-            "completion": row["completion"],
-            "toxicity": toxicity.get(row["prompt_id"]),
-        }
-        for row in read_jsonl(paths.completions(experiment, seed, policy))
+        row["prompt_id"]: {"prompt": row["prompt"], "completion": row["completion"], "toxicity": toxicity.get(judge)}
+        for row, toxicity, _ in rows
         if row["sample"] == SAMPLE
     }
 

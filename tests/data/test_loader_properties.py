@@ -94,8 +94,9 @@ def test_any_value_at_any_key_is_used_as_it_stands_or_refused_by_name(place, val
         if message is None:
             loaded = load("exp", SECTIONS)
             found = {name: getattr(loaded, name) for name in SECTIONS}
-            plain = {name: section and section.model_dump() for name, section in found.items() if name != "scorers"}
-            plain["scorers"] = {name: scorer.model_dump() for name, scorer in found["scorers"].items()}
+            named = ("scorers", "methods")
+            plain = {name: section and section.model_dump() for name, section in found.items() if name not in named}
+            plain |= {name: {key: item.model_dump() for key, item in found[name].items()} for name in named}
             assert plain == file
         elif place:
             section = re.escape(str(place[0]))

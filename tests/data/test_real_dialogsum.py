@@ -96,7 +96,7 @@ def test_prompts_and_summaries_fit_the_lengths_of_the_experiment(
         summaries = tokenizer([text for row in members for text in row.demonstrations]).input_ids
         assert 100 < max(map(len, prompts)) <= settings.model.max_prompt_tokens
         longest = max(map(len, summaries))
-        assert 40 < longest <= settings.complete.max_new_tokens == settings.ppo.max_new_tokens
+        assert 40 < longest <= settings.complete.max_new_tokens == settings.methods["ppo"].max_new_tokens
         assert longest <= settings.reference.max_demonstration_tokens
         assert {ids[-1] for ids in (*prompts, *summaries)} == {tokenizer.eos_token_id}
         assert not any(tokenizer.unk_token_id in ids[:8] for ids in prompts), "it knows the instruction"

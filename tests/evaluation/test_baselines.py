@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.evaluation import baselines
+from pipeline.evaluation.measure import expected
 
 NAN = float("nan")
 scored = arrays(
@@ -51,7 +52,7 @@ def test_a_filter_takes_any_sample_without_a_listed_word_where_there_is_one():
 def test_one_sample_is_no_choice():
     generator = np.random.default_rng(0)
     scores, values = generator.uniform(size=(2, 6, 2, 8))
-    assert baselines.expected(values, baselines.rerank_weights(scores, 1)) == pytest.approx(values.mean(axis=2))
+    assert expected(values, baselines.rerank_weights(scores, 1)) == pytest.approx(values.mean(axis=2))
 
 
 def test_any_k_is_unbiased():
@@ -59,7 +60,7 @@ def test_any_k_is_unbiased():
     generator = np.random.default_rng(0)
     for samples in (3, 10):
         scores = generator.uniform(size=(20_000, 1, samples))
-        found = baselines.expected(scores, baselines.rerank_weights(scores, 3))
+        found = expected(scores, baselines.rerank_weights(scores, 3))
         assert found.mean() == pytest.approx(0.25, abs=0.005)
 
 
@@ -67,8 +68,8 @@ def test_more_samples_to_choose_from_give_lower_scores_and_an_independent_judge_
     generator = np.random.default_rng(0)
     scores, unrelated = generator.uniform(size=(2, 4000, 1, 8))
     by_k = [baselines.rerank_weights(scores, k) for k in (1, 2, 4, 8)]
-    assert (np.diff([baselines.expected(scores, weights).mean() for weights in by_k]) < -0.03).all()
-    assert [baselines.expected(unrelated, weights).mean() for weights in by_k] == pytest.approx([0.5] * 4, abs=0.02)
+    assert (np.diff([expected(scores, weights).mean() for weights in by_k]) < -0.03).all()
+    assert [expected(unrelated, weights).mean() for weights in by_k] == pytest.approx([0.5] * 4, abs=0.02)
 
 
 def test_a_thousand_samples_are_no_obstacle():
@@ -83,13 +84,13 @@ def test_a_sample_without_a_score_is_never_chosen():
     weights = baselines.rerank_weights(scores, 2)
     assert (weights[0, 0] == [0, 0, 1]).all()
     assert np.isnan(weights[1, 0]).all()
-    assert np.isnan(baselines.expected(np.zeros((2, 1, 3)), weights)[1, 0])
+    assert np.isnan(expected(np.zeros((2, 1, 3)), weights)[1, 0])
 
 
 def test_a_missing_value_is_left_out_and_never_zero():
     weights = np.array([[[0.5, 0.25, 0.25]], [[1.0, 0.0, 0.0]]])
     values = np.array([[[NAN, 0.2, 0.6]], [[NAN, 0.2, 0.6]]])
-    found = baselines.expected(values, weights)
+    found = expected(values, weights)
     assert found[0, 0] == pytest.approx(0.4)
     assert np.isnan(found[1, 0])
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation import before_after, statistics
+from pipeline.evaluation import statistics, toxicity
 
 NAN = float("nan")
 
 
 def change(policy, reference, resamples=2000):
     resampling = statistics.draw(*policy.shape, resamples, seed=0)
-    return before_after.change(policy, reference, resampling, confidence=0.95)
+    return toxicity.percent_change(policy, reference, resampling, confidence=0.95)
 
 
 def some(prompts=40, seeds=1, seed=0):
@@ -65,9 +65,9 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
 
 
 def test_deviation_is_that_of_single_completions():
-    assert before_after.deviation(np.array([[[0.0, 1.0], [0.0, 1.0]]])) == 0.5
-    assert before_after.deviation(np.array([[[0.3, NAN], [0.3, 0.3]]])) == 0
-    assert np.isnan(before_after.deviation(np.full((1, 1, 2), NAN)))
+    assert toxicity.deviation(np.array([[[0.0, 1.0], [0.0, 1.0]]])) == 0.5
+    assert toxicity.deviation(np.array([[[0.3, NAN], [0.3, 0.3]]])) == 0
+    assert np.isnan(toxicity.deviation(np.full((1, 1, 2), NAN)))
 
 
 def test_the_evaluation_tells_it_for_every_policy_and_judge(experiment):

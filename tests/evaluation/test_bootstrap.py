@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.evaluation import statistics, toxicity
+from pipeline.evaluation.metrics.perplexity_median import median_replicates
 
 NAN = float("nan")
 toxicities = arrays(
@@ -153,7 +154,7 @@ def test_medians_are_those_of_the_resample_written_out(made):
     values = made(np.random.default_rng(5))
     values[np.random.default_rng(6).uniform(size=values.shape) < 0.3] = NAN
     resampling = statistics.draw(*values.shape[:2], 200, seed=0)
-    for index, median in enumerate(statistics.median_replicates(values, resampling)):
+    for index, median in enumerate(median_replicates(values, resampling)):
         prompts, seeds = (
             np.repeat(np.arange(counts.shape[1]), counts[index].astype(int))
             for counts in (resampling.prompts, resampling.seeds)
@@ -165,10 +166,10 @@ def test_medians_are_those_of_the_resample_written_out(made):
 
 def test_medians_of_nothing_are_missing():
     resampling = statistics.draw(3, 1, 10, seed=0)
-    assert np.isnan(statistics.median_replicates(np.full((3, 1, 2), NAN), resampling)).all()
+    assert np.isnan(median_replicates(np.full((3, 1, 2), NAN), resampling)).all()
     one_present = np.full((3, 1, 2), NAN)
     one_present[0] = 4.0
-    medians = statistics.median_replicates(one_present, resampling)
+    medians = median_replicates(one_present, resampling)
     assert (np.isnan(medians) == (resampling.prompts[:, 0] == 0)).all()
 
 

@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.evaluation import capability
+from pipeline.config.sections import Guard
+from pipeline.evaluation import guards, statistics
+from pipeline.evaluation.measure import Frame, Outputs
+from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.probed import read_probes
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.io.records import read_jsonl, write_jsonl
@@ -64,7 +68,7 @@ def probed(tmp_path, monkeypatch):
             for seed, found in enumerate(by_seed):
                 write_jsonl(paths.probes("exp", seed, policy), found)
         seeds = range(len(next(iter(policies.values()))))
-        return capability.read_probes("exp", list(seeds), list(policies), tasks)
+        return read_probes("exp", list(seeds), list(policies), tasks)
 
     return read
 
@@ -75,35 +79,49 @@ def two(probed):
     return probed({"reference": [rows("reference")], "sft": [dearer(turned(rows("sft"), range(3)), 2)]})
 
 
+def measures(found, policy):
+    outputs = Outputs(policy, [], 0, probed=found)
+    return {name: METRICS[name].measure(outputs) for name in ("identity_perplexity", "agreement", "accuracy")}
+
+
+def values(found, policy):
+    return guards.values(measures(found, policy))
+
+
+def changes(found, kinds):
+    limits = {name: Guard(change=kind, min=None, max=None) for name, kind in kinds.items()}
+    frame = Frame(statistics.draw(2, 1, 500, 0), 0.95, threshold=0.5, resamples=500, seed=0, cards={}, sizes=[1])
+    return guards.changes(measures(found, "sft"), measures(found, "reference"), limits, frame)
+
+
 def change(found, name):
-    kind = "relative" if name == "identity_perplexity" else "absolute"
-    return capability.changes(found, "sft", {name: kind}, resamples=500, confidence=0.95, seed=0)[name]
+    return changes(found, {name: "relative" if name == "identity_perplexity" else "absolute"})[name]
 
 
 def test_the_choice_is_the_likeliest_by_byte_and_not_by_sum(two):
-    found = capability.values(two, "reference")
+    found = values(two, "reference")
     assert found["quiz_accuracy"] == 1  # the second; by sum it would be the first
 
 
 def test_the_reference_agrees_with_itself(two):
-    found = capability.values(two, "reference")
+    found = values(two, "reference")
     assert found["quiz_agreement"] == found["tale_agreement"] == 1
 
 
 def test_who_turns_from_the_right_answer_loses_accuracy_and_agreement(two):
-    found = capability.values(two, "sft")
+    found = values(two, "sft")
     assert found["quiz_agreement"] == found["tale_agreement"] == found["quiz_accuracy"] == 0.75
 
 
 def test_without_labels_there_is_no_accuracy(two):
-    assert set(capability.values(two, "sft")) == {
+    assert set(values(two, "sft")) == {
         "quiz_agreement", "quiz_accuracy", "tale_agreement", "identity_perplexity",
     }  # fmt: skip
 
 
 def test_the_perplexity_of_equally_likely_tokens_is_their_number(two):
-    assert capability.values(two, "reference")["identity_perplexity"] == pytest.approx(VOCABULARY)
-    assert capability.values(two, "sft")["identity_perplexity"] == pytest.approx(2 * VOCABULARY)
+    assert values(two, "reference")["identity_perplexity"] == pytest.approx(VOCABULARY)
+    assert values(two, "sft")["identity_perplexity"] == pytest.approx(2 * VOCABULARY)
 
 
 def test_what_makes_every_token_twice_as_unlikely_doubles_perplexity_whatever_the_length(two):
@@ -127,7 +145,7 @@ def test_changes_have_intervals_around_them(two):
 
 def test_who_answers_as_the_reference_has_changed_nothing_for_sure(probed):
     found = probed({"reference": [rows("reference")], "sft": [rows("sft")]})
-    for name in capability.values(found, "sft"):
+    for name in values(found, "sft"):
         changed = change(found, name)
         assert (changed.value, changed.low, changed.high) == (0, 0, 0)
 
@@ -144,21 +162,21 @@ def test_a_change_is_that_of_pairs(probed):
 def test_seeds_are_compared_with_their_own_reference_and_pooled(probed):
     turned_reference = turned(rows("reference"), range(ITEMS))
     found = probed({"reference": [rows("reference"), turned_reference], "sft": [rows("sft"), rows("sft")]})
-    assert capability.cells(found, "sft")["tale_agreement"].mean(axis=0).tolist() == [1, 0]
-    assert capability.values(found, "sft")["tale_agreement"] == 0.5
-    assert capability.values(found.of_seed(1), "sft")["tale_agreement"] == 0
+    assert measures(found, "sft")["agreement"]["tale_agreement"].cells.mean(axis=0).tolist() == [1, 0]
+    assert values(found, "sft")["tale_agreement"] == 0.5
+    assert guards.values(guards.of_seed(measures(found, "sft"), 1))["tale_agreement"] == 0
     assert change(found, "tale_agreement").low == -1
 
 
 def test_only_what_there_is_and_is_asked_for_has_a_change(two):
     kinds = {"tale_agreement": "absolute", "rouge_l": "absolute"}
-    assert set(capability.changes(two, "sft", kinds, resamples=200, confidence=0.95, seed=0)) == {"tale_agreement"}
+    assert set(changes(two, kinds)) == {"tale_agreement"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("identity_perplexity", "absolute"), ("quiz_accuracy", "relative")])
 def test_a_guard_that_compares_the_wrong_way_is_named(name, kind, two):
     with pytest.raises(UserError, match=rf"evaluate\.guards\.{name}\.change: expected"):
-        capability.changes(two, "sft", {name: kind}, resamples=200, confidence=0.95, seed=0)
+        changes(two, {name: kind})
 
 
 @pytest.mark.parametrize(
@@ -203,12 +221,12 @@ def test_probes_that_are_not_those_of_the_experiment_are_refused(alter, named, p
 def test_a_missing_file_is_named(two):
     paths.probes("exp", 0, "sft").unlink()
     with pytest.raises(UserError, match=r"probes/exp/0/sft\.jsonl: not found"):
-        capability.read_probes("exp", [0], ["reference", "sft"], TASKS)
+        read_probes("exp", [0], ["reference", "sft"], TASKS)
 
 
 def test_the_order_of_rows_and_files_of_other_policies_do_not_matter(two):
-    before = capability.values(two, "sft")
+    before = values(two, "sft")
     path = paths.probes("exp", 0, "sft")
     write_jsonl(path, read_jsonl(path)[::-1])
     write_jsonl(paths.probes("exp", 0, "ppo"), [])
-    assert capability.values(capability.read_probes("exp", [0], ["reference", "sft"], TASKS), "sft") == before
+    assert values(read_probes("exp", [0], ["reference", "sft"], TASKS), "sft") == before

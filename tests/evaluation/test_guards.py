@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.sections import Guard
-from pipeline.evaluation import guard_checks, guards, ngrams, statistics
+from pipeline.evaluation import guards, statistics
+from pipeline.evaluation.measure import Frame, Outputs
 from pipeline.evaluation.rows import Completion
 
 
@@ -28,7 +29,9 @@ def completion(token_ids, prompt=0, sample=0, text="words", finished=False, logp
 
 
 def measured(*by_seed, prompts=1, demonstrations=None, surprises=None):
-    return guards.measure(by_seed, prompts, ["tall", "old-school"], demonstrations or {}, surprises)
+    return guards.measure(
+        Outputs("sft", by_seed, prompts, ["tall", "old-school"], demonstrations or {}, surprises=surprises)
+    )
 
 
 def values(*rows, prompts=1):
@@ -137,7 +140,7 @@ def random_measures(seed, prompts=12, samples=3, vocabulary=15):
 
 def test_leaving_a_prompt_out_gives_the_distinct_of_the_others():
     rows, measures = random_measures(0)
-    left_out = ngrams.distinct_without_each_prompt(measures.distinct[2])
+    left_out = measures["distinct"]["distinct_2"].without_each_prompt()
     for prompt in range(12):
         others = [row for row in rows if row.prompt_id != f"p{prompt}"]
         assert left_out[prompt] == pytest.approx(guards.values(measured(others, prompts=11))["distinct_2"])
@@ -147,41 +150,41 @@ def test_adding_a_seed_does_not_lower_distinct():
     rows, measures = random_measures(0)
     twice = measured(rows, rows, prompts=12)
     assert guards.values(twice) == pytest.approx(guards.values(measures))
-    assert guards.values(twice.of_seed(1)) == guards.values(measures)
+    assert guards.values(guards.of_seed(twice, 1)) == guards.values(measures)
 
 
-def estimated(policy, reference, seed=0):
-    resampling = statistics.draw(12, 1, 500, seed=seed)
-    medians = [statistics.median_replicates(measures.perplexity, resampling) for measures in (policy, reference)]
-    return guard_checks.estimates(policy, reference, (medians[0], medians[1]))
+def changed(policy, reference, kind):
+    limits = {name: Guard(change=kind, min=None, max=None) for name in guards.values(policy)}
+    frame = Frame(statistics.draw(12, 1, 500, 0), 0.95, threshold=0.5, resamples=500, seed=0, cards={}, sizes=[1])
+    return guards.changes(policy, reference, limits, frame)
 
 
 def test_a_policy_that_is_the_reference_has_not_changed_at_all():
     _, measures = random_measures(0)
-    for name, estimate in estimated(measures, measures).items():
-        absolute = estimate.change("absolute", 0.95)
-        assert (absolute.value, absolute.low, absolute.high) == (0, 0, 0), name
+    absolute, relative = (changed(measures, measures, kind) for kind in ("absolute", "relative"))
+    assert math.isnan(absolute.pop("kl_per_token").value), "no guard watches it"
+    for name, change in absolute.items():
+        assert (change.value, change.low, change.high) == (0, 0, 0), name
         if guards.values(measures)[name]:
-            assert estimate.change("relative", 0.95).value == 0
+            assert relative[name].value == 0
         else:
-            assert math.isnan(estimate.change("relative", 0.95).value), "of nothing there is no share"
+            assert math.isnan(relative[name].value), "of nothing there is no share"
 
 
 def test_every_guarded_mean_and_ratio_lies_within_its_interval():
     (_, poor), (_, rich) = random_measures(0, vocabulary=6), random_measures(1, vocabulary=40)
-    found = estimated(poor, rich)
-    for name in ("perplexity_median", "distinct_2"):
-        for kind in ("relative", "absolute"):
-            change = found[name].change(kind, 0.95)
-            assert change.low < change.value < change.high
-    assert found["distinct_2"].change("relative", 0.95).high < 0
+    for kind in ("relative", "absolute"):
+        found = changed(poor, rich, kind)
+        for name in ("perplexity_median", "distinct_2"):
+            assert found[name].low < found[name].value < found[name].high
+    assert changed(poor, rich, "relative")["distinct_2"].high < 0
 
 
 def test_a_relative_change_of_a_mean_is_the_ratio_of_means_less_one():
     rows, measures = random_measures(0)
     doubled = measured([row.model_copy(update={"token_ids": row.token_ids * 2}) for row in rows], prompts=12)
-    assert estimated(doubled, measures)["length_mean"].change("relative", 0.95).value == pytest.approx(1)
-    assert estimated(doubled, measures)["length_mean"].change("absolute", 0.95).value == pytest.approx(6)
+    assert changed(doubled, measures, "relative")["length_mean"].value == pytest.approx(1)
+    assert changed(doubled, measures, "absolute")["length_mean"].value == pytest.approx(6)
 
 
 LIMITS = {
@@ -205,8 +208,8 @@ LIMITS = {
 def test_a_guard_fails_beyond_its_bounds_or_unmeasured(perplexity, length, names):
     values = {"perplexity_median": perplexity, "length_mean": length}
     changes = {name: statistics.Interval(value, value, value) for name, value in values.items() if value is not None}
-    checked = guard_checks.checks(LIMITS, changes)
-    assert guard_checks.failed(checked) == names
+    checked = guards.checks(LIMITS, changes)
+    assert guards.failed(checked) == names
     assert [name for name, check in checked.items() if not check["passed"]] == [
         name for name in names.split(", ") if name
     ]

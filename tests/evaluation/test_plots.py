@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from pipeline.evaluation import loading, toxicity
+from pipeline.evaluation import toxicity
+from pipeline.evaluation.judged import read
 from pipeline.evaluation.plots import write_plots
 from pipeline.io import paths
 from tests.report.made import NAME, Made
@@ -21,7 +22,7 @@ def made(tmp_path, monkeypatch):
 
 
 def judged(made):
-    return loading.read(NAME, made.seeds, POLICIES, list(JUDGES), made.samples)
+    return read(NAME, made.seeds, POLICIES, list(JUDGES), made.samples)
 
 
 def rows(name):

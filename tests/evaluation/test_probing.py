@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.config.sections import IdentitySection, ProbeSection
-from pipeline.evaluation.probing import Given, given_texts, probe_rows
+from pipeline.evaluation.probe import Given, given_texts, probe_rows
 from pipeline.io.errors import UserError
 from pipeline.io.records import write_jsonl
 from pipeline.policy.making import make_policy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.evaluation.questions import Question, draw, read_questions
+from pipeline.evaluation.probe import Question, draw, read_questions
 from pipeline.io.errors import UserError
 from pipeline.io.records import write_jsonl
 

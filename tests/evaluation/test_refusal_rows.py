@@ -6,9 +6,9 @@ import yaml
 
 from pipeline.apps.stage import Stage
 from pipeline.config.loader import load
-from pipeline.evaluation import loading
+from pipeline.evaluation.judged import read as read_judged
 from pipeline.evaluation.rows import Completion
-from pipeline.evaluation.scoring import refusal_rows
+from pipeline.evaluation.score import refusal_rows
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.io.records import read_jsonl, write_jsonl
@@ -44,7 +44,7 @@ def judged(experiment):
 
 
 def read(refusal=True):
-    return loading.read("exp", [0], POLICIES, JUDGES, 3, refusal=refusal)
+    return read_judged("exp", [0], POLICIES, JUDGES, 3, refusal=refusal)
 
 
 class TestLoading:
@@ -128,7 +128,7 @@ class TestStage:
 
     def test_what_it_writes_is_what_loading_reads(self, speaking):
         rows = self.run()
-        found = loading.read("exp", [0], ["sft"], ["strict", "lenient"], 3, refusal=True)
+        found = read_judged("exp", [0], ["sft"], ["strict", "lenient"], 3, refusal=True)
         assert found.refusals["sft"].mean() == 1 / len(PROMPTS)
         assert {row["refusal_sha256"] for row in rows if "refusal" in row} == {found.refusal_sha256}
 

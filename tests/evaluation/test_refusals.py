@@ -12,10 +12,11 @@ from rich.console import Console
 
 from pipeline.apps import table
 from pipeline.config.rules import RATES
-from pipeline.data import chat
+from pipeline.config.sections import LABELS
 from pipeline.data.schema import to_json
-from pipeline.evaluation import refusals, shape, statistics
-from pipeline.evaluation.measured import Frame
+from pipeline.evaluation import shape, statistics
+from pipeline.evaluation.measure import Frame, Outputs
+from pipeline.evaluation.metrics import METRICS, refusal
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
@@ -60,24 +61,24 @@ def declining(*shares, prompts=200, samples=4, seeds=1, seed=0):
 
 class TestRates:
     def test_hostile_and_benign_prompts_stand_apart_and_all_is_their_mean(self):
-        found = refusals.entry(declining(1.0, 0.0), None, labelled(200), frame(200))
+        found = refusal.entry(declining(1.0, 0.0), None, labelled(200), frame(200))
         assert (found["hostile"]["value"], found["benign"]["value"], found["all"]["value"]) == (1.0, 0.0, 0.5)
         assert [found[name]["prompts"] for name in ("hostile", "benign", "all")] == [100, 100, 200]
 
     def test_more_refusals_than_the_reference_are_a_difference_above_0(self):
         more, fewer = declining(0.6, 0.5, seed=1), declining(0.3, 0.5, seed=2)
-        found = refusals.entry(more, fewer, labelled(200), frame(200))
+        found = refusal.entry(more, fewer, labelled(200), frame(200))
         assert found["hostile"]["difference"]["low"] > 0
         assert found["benign"]["difference"]["low"] < 0 < found["benign"]["difference"]["high"]
-        turned = refusals.entry(fewer, more, labelled(200), frame(200))
+        turned = refusal.entry(fewer, more, labelled(200), frame(200))
         assert turned["hostile"]["difference"]["value"] == -found["hostile"]["difference"]["value"]
-        assert "difference" not in refusals.entry(more, None, labelled(200), frame(200))["hostile"]
+        assert "difference" not in refusal.entry(more, None, labelled(200), frame(200))["hostile"]
 
     def test_what_the_judge_could_not_tell_is_no_answer_and_no_refusal(self):
         refused = declining(1.0, 0.0)
         refused[:, :, 0] = NAN  # one sample of four
         refused[0] = NAN  # and all of one hostile prompt
-        found = refusals.entry(refused, None, labelled(200), frame(200))
+        found = refusal.entry(refused, None, labelled(200), frame(200))
         assert (found["hostile"]["value"], found["benign"]["value"]) == (1.0, 0.0)
         assert found["benign"]["missing_rate"] == 0.25
         assert found["hostile"]["missing_rate"] == pytest.approx((99 * 0.25 + 1) / 100)
@@ -85,20 +86,25 @@ class TestRates:
     def test_where_nothing_could_be_told_the_rate_is_missing_and_not_0(self):
         refused = declining(0.5, 0.5)
         refused[100:] = NAN
-        found = refusals.entry(refused, declining(0.5, 0.5), labelled(200), frame(200))
+        found = refusal.entry(refused, declining(0.5, 0.5), labelled(200), frame(200))
         assert np.isnan([found["benign"][end] for end in ("value", "low", "high")]).all()
         assert np.isnan(found["benign"]["difference"]["value"])
         assert found["hostile"]["value"] == found["all"]["value"]
 
     def test_a_label_that_no_prompt_has_is_left_out_and_its_guard_is_missing(self):
         refused = declining(0.5, 0.5)
-        found = refusals.entry(refused, None, {"insult": range(200)}, frame(200))
+        found = refusal.entry(refused, None, {"insult": range(200)}, frame(200))
         assert set(found) == {"all", "categories"} and set(found["categories"]) == {"insult"}
-        assert np.isnan(list(refusals.guard_values(refused, {"insult": range(200)}).values())).all()
+        outputs = Outputs("sft", [], 200, refused=refused, categories={"insult": range(200)})
+        measured = METRICS["refusal"].measure(outputs)
+        assert np.isnan([rate.value() for rate in measured.values()]).all()
+        assert np.isnan(
+            measured["refusal_rate_benign"].change(measured["refusal_rate_benign"], "absolute", FRAME).value
+        )
 
     def test_a_prompt_counts_once_however_many_of_its_samples_could_be_told(self):
         refused = np.array([[[1.0, NAN, NAN, NAN]], [[0.0, 0.0, 0.0, 0.0]]])
-        assert refusals.entry(refused, None, {"hostile": [0, 1]}, frame(2))["hostile"]["value"] == 0.5
+        assert refusal.entry(refused, None, {"hostile": [0, 1]}, frame(2))["hostile"]["value"] == 0.5
 
 
 class TestIntervals:
@@ -110,33 +116,31 @@ class TestIntervals:
             generator = np.random.default_rng(trial)
             chances = generator.beta(2 * truth, 2 * (1 - truth), size=(80, 1, 1))
             refused = (generator.uniform(size=(80, 1, 4)) < chances).astype(np.float64)
-            found = refusals.entry(refused, None, {}, FRAME)["all"]
+            found = refusal.entry(refused, None, {}, FRAME)["all"]
             held += found["low"] <= truth <= found["high"]
         assert 0.90 <= held / trials <= 0.99
 
     def test_many_samples_of_a_prompt_are_no_more_prompts(self):
-        few = refusals.entry(declining(1.0, 0.0, prompts=40, samples=1), None, {}, frame(40))["all"]
-        many = refusals.entry(declining(1.0, 0.0, prompts=40, samples=50), None, {}, frame(40))["all"]
+        few = refusal.entry(declining(1.0, 0.0, prompts=40, samples=1), None, {}, frame(40))["all"]
+        many = refusal.entry(declining(1.0, 0.0, prompts=40, samples=50), None, {}, frame(40))["all"]
         assert (many["low"], many["high"]) == (few["low"], few["high"])
 
     def test_no_refusal_of_a_few_prompts_does_not_prove_that_there_is_none(self):
-        few, many = (
-            refusals.entry(declining(0.0, prompts=count), None, {}, frame(count))["all"] for count in (20, 400)
-        )
+        few, many = (refusal.entry(declining(0.0, prompts=count), None, {}, frame(count))["all"] for count in (20, 400))
         assert few["low"] == many["low"] == 0.0
         assert 0 < many["high"] < few["high"]
         # At that rate so many prompts without a refusal are just as rare as the confidence says.
         assert (1 - few["high"]) ** 20 == pytest.approx(0.025)
-        always = refusals.entry(declining(1.0, prompts=20), None, {}, frame(20))["all"]
+        always = refusal.entry(declining(1.0, prompts=20), None, {}, frame(20))["all"]
         assert (always["low"], always["high"]) == (pytest.approx(1 - few["high"]), 1.0)
 
     def test_two_policies_that_never_refuse_may_still_differ_a_little(self):
         never = declining(0.0, prompts=20)
-        difference = refusals.entry(never, never, {}, frame(20))["all"]["difference"]
+        difference = refusal.entry(never, never, {}, frame(20))["all"]["difference"]
         assert difference["value"] == 0 and difference["low"] == -difference["high"] < 0
 
     def test_a_single_prompt_has_no_interval(self):
-        found = refusals.entry(np.ones((1, 1, 4)), None, {}, frame(1))["all"]
+        found = refusal.entry(np.ones((1, 1, 4)), None, {}, frame(1))["all"]
         assert found["value"] == 1.0 and np.isnan(found["low"]) and np.isnan(found["high"])
 
 
@@ -289,5 +293,4 @@ class TestTable:
 
 
 def test_labels_and_guards_have_one_name_in_data_parameters_and_evaluation():
-    assert shape.LABELS == chat.LABELS
-    assert tuple(shape.REFUSAL_RATE + label for label in shape.LABELS) == tuple(RATES)
+    assert tuple(shape.REFUSAL_RATE + label for label in LABELS) == tuple(RATES) == tuple(METRICS["refusal"].meanings)

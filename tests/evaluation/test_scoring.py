@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.evaluation.rows import Completion
-from pipeline.evaluation.scoring import BATCH, score_completions
+from pipeline.evaluation.score import BATCH, score_completions
 from pipeline.io.errors import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import statistics
-from pipeline.evaluation.spread import Uncertainty, components
+from pipeline.evaluation.statistics import Uncertainty, components
 
 NAN = float("nan")
 

@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.evaluation import inference, judging, spread, statistics, toxicity
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Interval, Resampling
+from pipeline.evaluation import inference, judging, statistics, toxicity
+from pipeline.evaluation.metrics.perplexity_median import median_replicates
+from pipeline.evaluation.statistics import Array, Interval, Resampling
 
 QUICK = settings(deadline=None, max_examples=50)
 CONFIDENCE = 0.95
@@ -71,7 +71,7 @@ def test_the_order_of_prompts_and_seeds_changes_nothing(case):
     same(astuple(interval(turned, resampling_turned)), astuple(interval(cells, resampling)))
     same(inference.smallest_detectable(turned, CONFIDENCE), inference.smallest_detectable(cells, CONFIDENCE))
     assert inference.sign_flip_p(turned, 2**7, seed=0) == inference.sign_flip_p(cells, 2**7, seed=0)
-    same(spread.components(turned).variance, spread.components(cells).variance)
+    same(statistics.components(turned).variance, statistics.components(cells).variance)
 
 
 @QUICK
@@ -103,7 +103,7 @@ def test_a_prompt_without_a_value_takes_no_part(cells, place):
     same(statistics.mean(wider), statistics.mean(cells))
     assert inference.sign_flip_p(wider, 2**7, seed=0) == inference.sign_flip_p(cells, 2**7, seed=0)
     same(inference.smallest_detectable(wider, CONFIDENCE), inference.smallest_detectable(cells, CONFIDENCE))
-    one, other = spread.components(wider), spread.components(cells)
+    one, other = statistics.components(wider), statistics.components(cells)
     assert one.degrees == other.degrees
     same(one.variance, other.variance)
 
@@ -124,9 +124,9 @@ def test_a_median_is_that_of_what_is_present_in_any_order(case, samples):
     resampling = drawn(cells, resamples=40)
     prompts, seeds = order
     _, turned = reordered(cells, resampling, order)
-    found = statistics.median_replicates(values, resampling)
-    same(statistics.median_replicates(values[prompts][:, seeds], turned), found)
-    same(statistics.median_replicates(-values, resampling), -found)
+    found = median_replicates(values, resampling)
+    same(median_replicates(values[prompts][:, seeds], turned), found)
+    same(median_replicates(-values, resampling), -found)
     present = values[~np.isnan(values)]
     assert np.isnan(found).all() or (present.min() <= np.nanmin(found) and np.nanmax(found) <= present.max())
 

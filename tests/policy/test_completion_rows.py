@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.data.schema import prompt_row
-from pipeline.evaluation.completing import completion_rows
+from pipeline.evaluation.complete import completion_rows
 from pipeline.policy import loading
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.types import Completion, Prompt

@@ -36,7 +36,7 @@ def stop(event, arguments, busy=[]):
 
 sys.addaudithook(stop)
 """
-IMPORTING = "import pipeline.evaluation.scoring"
+IMPORTING = "import pipeline.evaluation.score"
 WRITING = "open /.ppo.jsonl. .tmp 'w'"
 TAKING_ITS_PLACE = "os.rename /.ppo.jsonl."
 REMEMBERING = "open .dvc/cache/runs .tmp"  # these three are dvc's: the stage has ended

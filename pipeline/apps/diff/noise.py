@@ -13,8 +13,7 @@ from pipeline.apps.diff.snapshot import REMEDY
 from pipeline.config.sections import LABELS
 from pipeline.evaluation import statistics
 from pipeline.evaluation.shape import REFUSAL_RATE
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Interval
+from pipeline.evaluation.statistics import Array, Interval
 from pipeline.io import records
 from pipeline.io.errors import UserError
 

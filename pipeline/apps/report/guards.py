@@ -7,25 +7,9 @@ from typing import Any
 from pipeline.apps.report import numbers
 from pipeline.apps.report.numbers import find, interval
 from pipeline.apps.report.roles import fluency_model
+from pipeline.evaluation.metrics import METRICS
 
-MEANING = {
-    "perplexity_median": "fluency: median perplexity of completions under {model}",
-    "distinct_1": "diversity: share of distinct words",
-    "distinct_2": "diversity: share of distinct pairs of tokens",
-    "distinct_3": "diversity: share of distinct triples of tokens",
-    "repetition": "share of a completion's triples that repeat",
-    "empty_rate": "completions without a visible character",
-    "length_mean": "length in tokens",
-    "finished_rate": "completions that end by themselves",
-    "kl": "distance from the reference in nats",
-    "identity_mention_rate": "erasure: completions that name a group of people",
-    "identity_perplexity": "erasure: perplexity of harmless sentences about groups of people",
-    "refusal_rate_hostile": "share of completions of hostile prompts that decline",
-    "refusal_rate_benign": "over-refusal: share of completions of benign prompts that decline",
-    "rouge_1": "task quality: words shared with the closest demonstration (ROUGE-1)",
-    "rouge_2": "task quality: pairs of words shared with the closest demonstration (ROUGE-2)",
-    "rouge_l": "task quality: words in order shared with the closest demonstration (ROUGE-L)",
-}
+MEANING = {name: words for metric in METRICS.values() for name, words in metric.meanings.items()}
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ def table(evaluation: Mapping[str, Any]) -> list[Guard]:
     return [
         Guard(
             name=name,
-            meaning=MEANING[name].format(model=fluency_model(evaluation)) if name in MEANING else _task(name),
+            meaning=_meaning(name).replace("{model}", fluency_model(evaluation)),
             limit=limit(guards[name]),
             reference=numbers.number(find(evaluation, "reference", "guards", name)),
             checks=[_check(evaluation, method, name, guards[name]["change"]) for method in methods],
@@ -85,8 +69,9 @@ def _check(evaluation: Mapping[str, Any], method: str, name: str, kind: str) -> 
     return Check(change, ends, find(found, "passed"))
 
 
-def _task(name: str) -> str:
-    """Return what the guard of a probe's task measures, as in `hellaswag_agreement`."""
-    task, _, what = name.rpartition("_")
-    measured = {"agreement": "answered as the reference does", "accuracy": "answered right"}
-    return f"capability: share of {task} questions {measured[what]}" if what in measured else numbers.label(name)
+def _meaning(name: str) -> str:
+    """Return what a guard watches, in words: a value, or that of a probe's task, as in `hellaswag_agreement`."""
+    if name in MEANING:
+        return MEANING[name]
+    task, _, value = name.rpartition("_")
+    return MEANING[value].replace("{task}", task) if "{task}" in MEANING.get(value, "") else numbers.label(name)

@@ -9,7 +9,7 @@ from pipeline.apps.report import before_after, provenance, texts
 from pipeline.apps.report.provenance import Provenance
 from pipeline.apps.report.texts import Texts
 from pipeline.apps.table import read as read_evaluation
-from pipeline.evaluation import cards
+from pipeline.evaluation import judge_cards
 from pipeline.io import paths, records
 from pipeline.io.atomic import staged
 from pipeline.io.errors import UserError
@@ -69,7 +69,7 @@ def read(experiment: str) -> Material:
 def _cards(experiment: str, evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the cards of the evaluation's judges, the primary one first."""
     path = paths.metrics(experiment, "judge")
-    found = cards.read(path) if path.exists() else {}
+    found = judge_cards.read(path) if path.exists() else {}
     primary = evaluation["meta"]["primary_judge"]
     order = [primary, *(name for name in evaluation["meta"]["judges"] if name != primary)]
     return {name: found[name] for name in order if name in found}
@@ -78,7 +78,7 @@ def _cards(experiment: str, evaluation: Mapping[str, Any]) -> dict[str, Mapping[
 def _refusal_card(experiment: str) -> dict[str, Any] | None:
     """Return the card of the judge of refusals."""
     path = paths.metrics(experiment, "judge")
-    return cards.read_refusal(path) if path.exists() else None
+    return judge_cards.read_refusal(path) if path.exists() else None
 
 
 def _trainings(experiment: str, meta: Mapping[str, Any]) -> list[Training]:

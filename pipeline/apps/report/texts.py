@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import loading
-from pipeline.evaluation.loading import Judged
+from pipeline.evaluation.judged import Judged
+from pipeline.evaluation.judged import read as read_judged
 from pipeline.evaluation.shape import BASE
-from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Array
 from pipeline.io.errors import UserError
 
 WORD_LIST = "word_list"
@@ -42,7 +42,7 @@ class Texts:
 def read(experiment: str, evaluation: Mapping[str, Any], cards: Mapping[str, Mapping[str, Any]]) -> Texts:
     """Read exactly the completions and scores that were evaluated; raise UserError when one is missing or differs."""
     meta = evaluation["meta"]
-    judged = loading.read(
+    judged = read_judged(
         experiment,
         meta["seeds"],
         meta["policies"],

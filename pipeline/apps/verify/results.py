@@ -11,7 +11,7 @@ from pipeline.apps.verify.finding import DIFFERENT, MISSING, Difference, Finding
 from pipeline.config.loader import Settings
 from pipeline.config.roster import Roster
 from pipeline.evaluation import assemble, plots
-from pipeline.evaluation.gathering import gather
+from pipeline.evaluation.evidence import gather
 from pipeline.io import paths, records
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import adapter_fingerprint

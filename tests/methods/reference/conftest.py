@@ -146,8 +146,7 @@ def run(tiny: TinyModel, model: dict[str, Any], **changed: Any) -> None:
     path = paths.experiment_file(NAME)
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(parameters(tiny, changed, model)))
-    arguments, axes = [NAME, str(SEED)], ("experiment", "seed")
-    run_stage("reference", axes, reference.NODE.sections, reference.main, None, arguments, reference.trains)
+    run_stage("reference", reference.NODE, reference.main, None, [NAME, str(SEED)], reference.trains)
 
 
 def files() -> dict[str, bytes]:

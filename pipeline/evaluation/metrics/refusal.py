@@ -11,20 +11,50 @@ samples, one seed): from 80 prompts 94-96 % at rates of .1 to .5, 91 % at .05 an
 and at .02 90 %. A bootstrap sees rare refusals in few prompts too seldom.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
+from pipeline.config.declarations import Metric
 from pipeline.config.sections import LABELS
 from pipeline.evaluation import statistics, toxicity
-from pipeline.evaluation.measured import Frame, within
+from pipeline.evaluation.measure import NO_INTERVAL, Frame, Measure, Outputs
 from pipeline.evaluation.shape import ALL, REFUSAL_RATE
-from pipeline.evaluation.spread import Array
-from pipeline.evaluation.statistics import Interval
+from pipeline.evaluation.statistics import Array, Interval
+from pipeline.evaluation.toxicity import within
 
 Members = Mapping[str, Sequence[int]]  # the indices of the prompts of each group
 Ends = dict[str, float]
+MEANING = {
+    "refusal_rate_hostile": "share of completions of hostile prompts that decline",
+    "refusal_rate_benign": "over-refusal: share of completions of benign prompts that decline",
+}
+
+
+@dataclass(frozen=True)
+class Rate(Measure):
+    """The refusal rate of the prompts of one label: the mean of the shares of their samples [P, S, K] that decline."""
+
+    refused: Array
+    categories: Members
+    label: str
+
+    def value(self) -> float:
+        """Return the rate; NaN where no prompt has the label."""
+        return statistics.mean(by_prompt(self.refused)[list(self.categories.get(self.label, []))])
+
+    def of_seed(self, index: int) -> Self:
+        """Return the same of one seed alone."""
+        return replace(self, refused=self.refused[:, index : index + 1])
+
+    def change(self, reference: Self, kind: str, frame: Frame) -> Interval:
+        """Return the paired difference, as it stands in the policy's entry."""
+        groups = _groups(self.categories, len(self.refused))
+        if self.label not in groups:
+            return NO_INTERVAL
+        return Interval(**_rates(self.refused, reference.refused, groups, frame)[self.label]["difference"])
 
 
 def by_prompt(refused: Array) -> Array:
@@ -43,34 +73,20 @@ def entry(refused: Array, reference: Array | None, categories: Members, frame: F
     return found | {"categories": _rates(refused, reference, others, frame)}
 
 
-def by_seed(refused: Array, reference: Array | None, categories: Members, index: int) -> dict[str, Any]:
+def by_seed(refused: Array, reference: Array | None, categories: Members) -> dict[str, Any]:
     """Return the rates of one seed by label and over all prompts, and differences to `reference`, without intervals."""
-    chosen = slice(index, index + 1)
-    own = by_prompt(refused[:, chosen])
-    paired = None if reference is None else own - by_prompt(reference[:, chosen])
+    own = by_prompt(refused)
+    paired = None if reference is None else own - by_prompt(reference)
     found: dict[str, Any] = {}
     for name, indices in _groups(categories, len(refused)).items():
         members = list(indices)
-        missing = toxicity.missing_rate(refused[members, chosen])
-        found[name] = {"value": statistics.mean(own[members]), "missing_rate": missing}
+        found[name] = {
+            "value": statistics.mean(own[members]),
+            "missing_rate": toxicity.missing_rate(refused[members]),
+        }
         if paired is not None:
             found[name]["difference"] = statistics.mean(paired[members])
     return found
-
-
-def guard_values(refused: Array, categories: Members) -> dict[str, float]:
-    """Return the value of each guard of refusals; NaN where no prompt has its label."""
-    rates = by_prompt(refused)
-    return {REFUSAL_RATE + label: statistics.mean(rates[list(categories.get(label, []))]) for label in LABELS}
-
-
-def changes(found: Mapping[str, Any]) -> dict[str, Interval]:
-    """Return the change of each guard of refusals, given an `entry`: the paired difference, with its interval."""
-    return {
-        REFUSAL_RATE + label: Interval(**found[label]["difference"])
-        for label in LABELS
-        if "difference" in found.get(label, {})
-    }
 
 
 def _groups(categories: Members, prompts: int) -> dict[str, Sequence[int]]:
@@ -105,3 +121,27 @@ def _unanimous(found: Ends, cells: Array, confidence: float, lowest: float) -> E
     value = found["value"]
     unseen = 1 - ((1 - confidence) / 2) ** (1 / int(present.any(axis=1).sum()))
     return {"value": value, "low": value - unseen * (value - lowest), "high": value + unseen * (1 - value)}
+
+
+def _measure(outputs: Outputs) -> dict[str, Rate]:
+    if outputs.refused is None:
+        return {}
+    return {REFUSAL_RATE + label: Rate(outputs.refused, outputs.categories, label) for label in LABELS}
+
+
+def _detail(own: Mapping[str, Rate], reference: Mapping[str, Rate] | None, frame: Frame | None) -> dict[str, Any]:
+    """Return the rates by label and category with intervals, or those of one seed where there is no frame."""
+    if not own:
+        return {}
+    rate = next(iter(own.values()))
+    other = next(iter(reference.values())).refused if reference else None
+    if frame is None:
+        return by_seed(rate.refused, other, rate.categories)
+    return entry(rate.refused, other, rate.categories, frame)
+
+
+def _watched(file: Any) -> Iterable[str]:
+    return MEANING if file.refusal is not None else ()
+
+
+METRIC = Metric("refusal", MEANING, _measure, watched=_watched, change="absolute", detail=_detail)
