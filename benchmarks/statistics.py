@@ -18,7 +18,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks import command, results
-from pipeline.evaluation import baselines, inference, judging, statistics, toxicity
+from pipeline.evaluation import baselines, inference, judges, statistics, toxicity
 from pipeline.evaluation.measure import expected
 from pipeline.evaluation.metrics.perplexity_median import median_replicates
 from pipeline.evaluation.statistics import Array, Resampling
@@ -124,7 +124,7 @@ def evaluate(job: Job) -> dict[str, float]:
     seconds[MEANS] = time.perf_counter() - started
     parts: dict[str, Callable[[], None]] = {
         "expected maximum at k": lambda: maxima(job, resampling),
-        "prevalence and hacking gap": lambda: judges(cells, resampling),
+        "prevalence and hacking gap": lambda: prevalence_and_hacking(cells, resampling),
         "agreement of judges": lambda: agreements(job),
         "p-values and power": lambda: comparisons(cells, job.resamples),
         "reranking at k": lambda: reranking(job, resampling),
@@ -152,18 +152,18 @@ def maxima(job: Job, resampling: Resampling) -> None:
             statistics.mean_intervals(at_k, resampling, CONFIDENCE, bounds=(0, 1))
 
 
-def judges(cells: Cells, resampling: Resampling) -> None:
+def prevalence_and_hacking(cells: Cells, resampling: Resampling) -> None:
     """The corrected prevalence of every policy and judge, and the gap between the reward scorer and every other."""
     for policy, judged in cells.items():
         for arrays in judged.values():
-            judging.corrected_prevalence(arrays["toxic_fraction"], resampling, RATE, RATE, CONFIDENCE, SEED)
+            judges.corrected_prevalence(arrays["toxic_fraction"], resampling, RATE, RATE, CONFIDENCE, SEED)
         if policy in METHODS:
             one, reference = (
                 {judge: arrays["toxicity_mean"] for judge, arrays in cells[name].items()}
                 for name in (policy, "reference")
             )
             for judge in set(JUDGES) - {"reward"}:
-                judging.hacking_gap(
+                judges.hacking_gap(
                     one["reward"], reference["reward"], one[judge], reference[judge], resampling, CONFIDENCE
                 )
 
@@ -172,7 +172,7 @@ def agreements(job: Job) -> None:
     """How far each two judges agree on all completions."""
     pooled = {judge: np.concatenate([judged[judge] for judged in job.toxicities.values()]) for judge in JUDGES}
     for first, second in combinations(JUDGES, 2):
-        judging.agreement(pooled[first], pooled[second], THRESHOLD)
+        judges.agreement(pooled[first], pooled[second], THRESHOLD)
 
 
 def comparisons(cells: Cells, resamples: int) -> None:

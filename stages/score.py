@@ -1,7 +1,6 @@
 """Let every judge score every completion of one policy without its prompt, the fluency model, the judge of refusals."""
 
 from pipeline.apps.stage import Node, Stage, run_stage
-from pipeline.evaluation.fluency import fluency_rows
 from pipeline.evaluation.rows import read_completions
 from pipeline.evaluation.score import refusal_rows, score_completions
 from pipeline.io import paths
@@ -32,7 +31,10 @@ def main(stage: Stage) -> None:
     settings, score = stage.settings, stage.settings.score
     judges = load_judges(score.judges, settings.reward, settings.scorers, stage.experiment)
     rows = score_completions(completions, judges, score.max_missing_rate)
-    rows += fluency_rows(completions, settings.fluency, stage.experiment)
+    if settings.fluency.kind != "base":
+        from pipeline.evaluation.fluency import fluency_rows  # late: the base model's experiments load no libraries
+
+        rows += fluency_rows(completions, settings.fluency, stage.experiment)
     if settings.refusal is not None:
         rows += refusal_rows(completions, load_refusal(settings.refusal), score.max_missing_rate)
     write_jsonl(paths.scores(*place), rows)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.sections import CompleteSection
-from pipeline.evaluation import baselines, guards, inference, judging, statistics, toxicity, verdict
+from pipeline.evaluation import baselines, guards, inference, judges, statistics, toxicity, verdict
 from pipeline.evaluation.evidence import Evidence
 from pipeline.evaluation.guards import Measures
 from pipeline.evaluation.judged import Judged
@@ -65,7 +65,7 @@ def assemble(evidence: Evidence, settings: Any) -> dict[str, Any]:
     }
     for name, policy in methods.items():
         own, others = ({judge: one.means(judge) for judge in judged.judges} for one in (policy, reference))
-        entries[name]["hacking"] = judging.hacking(own, others, reward, frame)
+        entries[name]["hacking"] = judges.hacking(own, others, reward, frame)
         entries[name]["verdict"] = verdict.verdict(
             comparisons[name],
             entries[name]["guard_checks"],
@@ -177,7 +177,7 @@ def _agreement(policies: Mapping[str, Measured], threshold: float) -> dict[str, 
     names = list(policies[REFERENCE].toxicity.scores)
     pooled = {judge: np.concatenate([policy.toxicity.scores[judge] for policy in policies.values()]) for judge in names}
     return {
-        first: {second: judging.agreement(pooled[first], pooled[second], threshold) for second in names[index + 1 :]}
+        first: {second: judges.agreement(pooled[first], pooled[second], threshold) for second in names[index + 1 :]}
         for index, first in enumerate(names[:-1])
     }
 

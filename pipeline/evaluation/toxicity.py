@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import judging, statistics
+from pipeline.evaluation import judges, statistics
 from pipeline.evaluation.measure import NO_INTERVAL, Frame
 from pipeline.evaluation.statistics import Array, Interval, Resampling
 
@@ -128,7 +128,7 @@ def _of_judge(judge: str, policy: Toxicity, reference: Toxicity | None, frame: F
         "emt_at_k": frame.intervals(maxima),
     }
     if test := frame.cards[judge].get("test"):
-        corrected = judging.corrected_prevalence(
+        corrected = judges.corrected_prevalence(
             arrays["toxic_fraction"],
             frame.resampling,
             test["sensitivity"],

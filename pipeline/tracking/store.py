@@ -14,7 +14,7 @@ from pipeline.tracking import address, provenance, recording, registry
 from pipeline.tracking.address import Patience, patience
 from pipeline.tracking.description import History, Projection, describe, missing_results, shown_params
 from pipeline.tracking.execution import Execution
-from pipeline.tracking.judged import before_after_table, completions_table, landings, outcome
+from pipeline.tracking.landings import before_after_table, completions_table, landings, outcome
 from pipeline.tracking.recording import Left, LiveRun, Point
 
 if TYPE_CHECKING:

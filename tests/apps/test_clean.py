@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.apps import clean
 from pipeline.io import paths
+from tests.smoke import workspace
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("experiments: [kept]\nseeds: [0]\npolicies: [reference, sft]\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(workspace.roster(["kept"], methods=["sft"])))
     return tmp_path
 
 
@@ -55,12 +57,12 @@ def test_everything_of_an_unnamed_experiment_goes_with_its_empty_folders(reposit
 
 def test_an_unnamed_seed_or_policy_goes_alone(repository):
     other_seed = [place(path) for path in (paths.scores("kept", 1, "sft"), paths.adapter("kept", 1, "sft"))]
-    other_policy = place(paths.completions("kept", 0, "ppo"))
-    # every method is trained whatever the roster's policies are
-    trained = place(paths.adapter("kept", 0, "ppo"))
+    # a method that the experiment does not name is neither trained nor judged
+    other_policy = [place(path) for path in (paths.completions("kept", 0, "ppo"), paths.adapter("kept", 0, "ppo"))]
+    stay = [place(path) for policy in ("reference", "sft") for path in outputs("kept", 0, policy)]
     clean.main([])
-    assert not any(path.exists() for path in (*other_seed, other_policy))
-    assert trained.exists()
+    assert not any(path.exists() for path in (*other_seed, *other_policy))
+    assert all(path.exists() for path in stay)
 
 
 def test_metrics_plots_and_files_that_are_no_outputs_stay(repository):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.smoke import workspace
 from tests.sources.hub_server import COMMIT, Hub, serving
 from tests.sources.loopback import running
 from tests.sources.small_experiment import begin, write_experiment
@@ -122,8 +123,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "temporary").mkdir()
-    roster = {"experiments": ["canary"], "seeds": [0], "policies": ["reference"]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(roster), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(workspace.roster(["canary"])), encoding="utf-8")
     files = {"datasets/owner/rows/rows.jsonl": ROWS, "datasets/owner/closed/rows.jsonl": ROWS}
     with serving(Hub(files, gated=frozenset({"datasets/owner/closed"}))) as hub:
         yield Place(tmp_path, hub)

@@ -18,14 +18,14 @@ PATIENCE = 60  # seconds until a process that should have ended counts as stuck
 STAGE = """
 import errno, os, signal, sys, time
 from pathlib import Path
-from pipeline.records import write_json
-from pipeline.stage import Stage, run_stage
+from pipeline.apps.stage import Node, Stage, run_stage
+from pipeline.io.records import write_json
 
 def body(stage: Stage) -> None:
     write_json(Path("metrics/out.json"), {"a": 1})
     %s
 
-run_stage("train_sft", ("experiment", "seed"), ("sft", "dev"), body, __doc__)
+run_stage("train", Node(("experiment", "seed", "method"), ("methods.{method}", "dev")), body, __doc__)
 """
 WAIT = """
     try:
@@ -37,7 +37,7 @@ WAIT = """
         print("closed", flush=True)
 """
 RAISES = {
-    "python memory": ("raise MemoryError", "train_sft: out of memory; lower dev.batch_size or sft.batch_size"),
+    "python memory": ("raise MemoryError", "train_sft: out of memory; lower dev.batch_size or methods.sft.batch_size"),
     "cpu memory": (
         "import torch; torch.empty(2**50)",
         "train_sft: out of memory ([enforce fail at alloc_cpu.cpp",
@@ -81,7 +81,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(action: str, *arguments: str, stderr: int = subprocess.PIPE, **more: Any) -> "subprocess.Popen[str]":
     """Start a stage that does this after its first output."""
-    command = [sys.executable, "-c", STAGE % action, *(arguments or (EXPERIMENT, "0"))]
+    command = [sys.executable, "-c", STAGE % action, *(arguments or (EXPERIMENT, "0", "sft"))]
     surroundings = os.environ | {"PYTHONPATH": str(ROOT), "TRACKING": "off", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, stderr=stderr, text=True, **more)
 
@@ -216,7 +216,7 @@ def test_streams_that_are_closed_end_no_stage_and_reach_no_file(closed: str) -> 
     keep = "file = open('metrics/kept', 'w'); os.write(2, b'lost'); print('lost', file=sys.stderr)"
     script.write_text(STAGE % f"{keep}{CHATTER}")
     surroundings = os.environ | {"PYTHONPATH": str(ROOT), "TRACKING": "off"}
-    command = f'exec "{sys.executable}" {script} {EXPERIMENT} 0 {closed}'
+    command = f'exec "{sys.executable}" {script} {EXPERIMENT} 0 sft {closed}'
     assert subprocess.run(["sh", "-c", command], env=surroundings, timeout=PATIENCE, check=False).returncode == 0
     assert output() == [Path("metrics/kept"), Path("metrics/out.json")]
     assert Path("metrics/kept").read_text() == ""

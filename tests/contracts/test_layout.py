@@ -131,3 +131,16 @@ def test_nothing_downloaded_is_executed(imports):
                 assert given.get("allow_pickle", "False") == "False", where
                 assert ast.unparse(node.func) != "torch.load" or given.get("weights_only") == "True", where
                 assert ast.unparse(node.func) not in ("yaml.unsafe_load", "yaml.full_load", "eval", "exec"), where
+
+
+def test_the_tree_in_the_readme_is_the_real_tree(root):
+    tree = (root / "README.md").read_text(encoding="utf-8").partition("## The tree\n")[2].partition("\n## ")[0]
+    listed = re.findall(r"^    (  )?([\w.]+/?)  ", tree, flags=re.MULTILINE)
+    paths = [f"pipeline/{name}" if inside else name for inside, name in listed]
+    assert [path for path in paths if not (root / path).exists() or path.endswith("/") != (root / path).is_dir()] == []
+    assert tuple(name.rstrip("/") for inside, name in listed if inside) == ROOMS
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=False).stdout
+    assert {name for name in folders if f"{name}/" in tracked} == {
+        path.rstrip("/") for path in paths if "/" in path
+    } & folders

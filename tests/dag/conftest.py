@@ -30,6 +30,7 @@ class Workspace:
         self.root = root
         self.workshop = workshop
         self.first: set[str] = set()
+        self.methods = list(METHODS)
 
     def repro(self) -> set[str]:
         """Run `dvc repro` and return the executed stages as NAME:EXPERIMENT[:SEED[:POLICY]]."""
@@ -76,10 +77,8 @@ class Workspace:
         def methods(experiment: str) -> list[str]:
             return list(yaml.safe_load((self.root / "experiments" / f"{experiment}.yaml").read_text())["methods"])
 
-        listed = list(dict.fromkeys(method for experiment in experiments for method in methods(experiment)))
-        every = [*METHODS, *(method for method in listed if method not in METHODS)]
         roster = {"experiments": list(experiments), "seeds": list(seeds)}
-        roster |= spelled_out(experiments, seeds, every, methods)
+        roster |= spelled_out(experiments, seeds, self.methods, methods)
         (self.root / "params.yaml").write_text(yaml.safe_dump(roster, sort_keys=False))
 
     def write_dag(self) -> None:

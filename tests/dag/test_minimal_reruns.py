@@ -1,6 +1,8 @@
 """What is rerun after a change, proven by running: the real dvc.yaml with only its commands replaced by stubs."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -193,27 +195,45 @@ METRIC = replace(KL, name="toy")
 """
 
 
-def add(workspace, room: str, text: str) -> None:
-    """Add the file `toy.py` to a room, and its word to the room's dict; write the DAG anew."""
-    (workspace.root / "pipeline" / room / "toy.py").write_text(text)
-    listed = workspace.root / "pipeline" / room / "__init__.py"
-    listed.write_text(
-        re.sub(r'("[a-z_]+",?)(\s*\))', r'\1, "toy"\2', listed.read_text().replace(",\n    )", "\n    )"))
-    )
+@contextmanager
+def added(workspace, room: str, text: str) -> Iterator[None]:
+    """Have a file `toy.py` in a room, and its word in the room's dict; the DAG is written anew before and after."""
+    file, listed = (workspace.root / "pipeline" / room / name for name in ("toy.py", "__init__.py"))
+    before = listed.read_text()
+    file.write_text(text)
+    head, end = before.rstrip(" ,)\n").rsplit('"', 1)
+    listed.write_text(f'{head}", "toy"{end}))\n' if room == "methods" else f'{head}", "toy",{end}))\n')
     workspace.write_dag()
+    try:
+        yield
+    finally:
+        file.unlink()
+        listed.write_text(before)
+        workspace.write_dag()
 
 
-def test_a_new_metric_reruns_evaluate_alone_and_a_new_method_trains_only_itself(workspace):
-    add(workspace, "evaluation/metrics", METRIC_FILE)
-    assert workspace.repro() == executions(["evaluate"])
-    add(workspace, "methods", METHOD_FILE)
-    assert workspace.repro() == set()
+def test_a_new_metric_reruns_evaluate_alone(workspace):
+    with added(workspace, "evaluation/metrics", METRIC_FILE):
+        assert workspace.repro() == executions(["evaluate"])
+    workspace.repro()
+
+
+def test_a_new_method_trains_itself_and_reruns_nothing_else_but_evaluate(workspace):
     before = (workspace.root / FILE).read_text()
-    parameters = yaml.safe_load(before)
-    parameters["methods"]["toy"] = {"value": 0}
-    workspace.edit(FILE, **parameters)
+    workspace.methods.append("toy")
     workspace.name([EXPERIMENT], [0])
-    assert workspace.repro() == executions(["train_toy", *of("toy")])
+    with added(workspace, "methods", METHOD_FILE):
+        assert workspace.repro() == set()
+        parameters = yaml.safe_load(before)
+        parameters["methods"]["toy"] = {"value": 0}
+        workspace.edit(FILE, **parameters)
+        workspace.name([EXPERIMENT], [0])
+        assert workspace.repro() == executions(["train_toy", *of("toy")])
+        (workspace.root / FILE).write_text(before)
+        workspace.name([EXPERIMENT], [0])
+    workspace.methods.remove("toy")
+    workspace.name([EXPERIMENT], [0])
+    assert workspace.repro() == executions(["evaluate"])  # the files of the toy still lie there
 
 
 def test_a_docstring_in_an_exempt_module_reruns_nothing_and_another_rounding_everything_that_writes(workspace):

@@ -40,7 +40,9 @@ def experiment(tmp_path, monkeypatch):
 
 
 def run():
-    format_stage.main(Stage(name="format", experiment="exp", settings=load("exp", format_stage.NODE.sections), run=NullRun()))
+    format_stage.main(
+        Stage(name="format", experiment="exp", settings=load("exp", format_stage.NODE.sections), run=NullRun())
+    )
     return {name: schema.read_prompts(paths.formatted("exp", name)) for name in SPLITS}
 
 

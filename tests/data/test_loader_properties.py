@@ -137,7 +137,9 @@ def formatted(content: bytes) -> dict[str, bytes] | None:
     for path in outputs:
         path.unlink(missing_ok=True)
     try:
-        format_stage.main(Stage(name="format", experiment="exp", settings=load("exp", format_stage.NODE.sections), run=NullRun()))
+        format_stage.main(
+            Stage(name="format", experiment="exp", settings=load("exp", format_stage.NODE.sections), run=NullRun())
+        )
     except UserError as error:
         assert len(str(error)) < 1500 and re.search(r"prompts\.jsonl(:\d+)?: |split is empty", str(error)), str(error)
         assert not any(path.exists() for path in outputs)

@@ -42,7 +42,9 @@ def formatted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         file["data"] |= changes
         paths.experiment_file("real").parent.mkdir(exist_ok=True)
         paths.experiment_file("real").write_text(yaml.safe_dump(file), encoding="utf-8")
-        format_stage.main(Stage(name="format", experiment="real", settings=load("real", format_stage.NODE.sections), run=NullRun()))
+        format_stage.main(
+            Stage(name="format", experiment="real", settings=load("real", format_stage.NODE.sections), run=NullRun())
+        )
         return {name: read_prompts(paths.formatted("real", name)) for name in SPLITS}
 
     return run

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pipeline.evaluation import judging, statistics, toxicity
+from pipeline.evaluation import judges, statistics, toxicity
 
 PROMPTS, SAMPLES, RESAMPLES = 120, 8, 1000
 K = 4  # of the expected maximum: fewer than the samples it is estimated from
@@ -105,6 +105,6 @@ def test_a_corrected_prevalence_holds_the_share_of_texts_that_are_toxic():
             for rate in (sensitivity, specificity)
         ]
         resampling = statistics.draw(PROMPTS, 1, RESAMPLES, run)
-        found = judging.corrected_prevalence(flagged.mean(axis=2), resampling, *card, 0.95, seed=run)
+        found = judges.corrected_prevalence(flagged.mean(axis=2), resampling, *card, 0.95, seed=run)
         hits += found.low <= truth <= found.high
     assert 0.93 <= hits / runs <= 0.975, hits / runs

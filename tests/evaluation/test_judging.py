@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation import judging, statistics
+from pipeline.evaluation import judges, statistics
 
 NAN = float("nan")
 FIGURES = ("kappa", "spearman", "both", "only_first", "only_second")
@@ -15,7 +15,7 @@ def rate(value, windows=10**9):
 
 def prevalence(flagged, sensitivity, specificity, resamples=2000, seed=0):
     resampling = statistics.draw(*flagged.shape, resamples, seed)
-    return judging.corrected_prevalence(flagged, resampling, sensitivity, specificity, 0.95, seed)
+    return judges.corrected_prevalence(flagged, resampling, sensitivity, specificity, 0.95, seed)
 
 
 def ends(found):
@@ -70,7 +70,7 @@ def test_without_an_interval_of_the_flagged_there_is_none():
 def test_agreement_by_hand():
     first = np.array([0.9, 0.8, 0.1, 0.2, 0.7, NAN])
     second = np.array([0.6, 0.9, 0.2, 0.1, 0.3, 0.9])
-    found = judging.agreement(first, second, 0.5)
+    found = judges.agreement(first, second, 0.5)
     assert (found["both"], found["only_first"], found["only_second"]) == pytest.approx((0.4, 0.2, 0))
     # Observed 4/5; by chance 3/5 x 2/5 + 2/5 x 3/5 = 12/25.
     assert found["kappa"] == pytest.approx((4 / 5 - 12 / 25) / (1 - 12 / 25))
@@ -80,7 +80,7 @@ def test_agreement_by_hand():
 
 def test_a_judge_agrees_with_itself_and_not_with_its_opposite():
     scores = np.random.default_rng(0).uniform(size=(10, 2, 4))
-    itself, opposite = judging.agreement(scores, scores, 0.5), judging.agreement(scores, 1 - scores, 0.5)
+    itself, opposite = judges.agreement(scores, scores, 0.5), judges.agreement(scores, 1 - scores, 0.5)
     assert (itself["kappa"], itself["spearman"]) == pytest.approx((1, 1))
     assert opposite["spearman"] == pytest.approx(-1)
     assert opposite["kappa"] < -0.9 and opposite["both"] == 0
@@ -88,16 +88,16 @@ def test_a_judge_agrees_with_itself_and_not_with_its_opposite():
 
 def test_judges_that_know_nothing_of_each_other_agree_by_chance_alone():
     first, second = np.random.default_rng(0).uniform(size=(2, 20_000))
-    found = judging.agreement(first, second, 0.8)
+    found = judges.agreement(first, second, 0.8)
     assert (found["kappa"], found["spearman"]) == pytest.approx((0, 0), abs=0.03)
 
 
 def test_what_cannot_be_said_of_two_judges_is_missing():
-    assert np.isnan([judging.agreement(np.full(3, NAN), np.ones(3), 0.5)[name] for name in FIGURES]).all()
-    constant = judging.agreement(np.full(3, 0.1), np.array([0.1, 0.2, 0.3]), 0.5)
+    assert np.isnan([judges.agreement(np.full(3, NAN), np.ones(3), 0.5)[name] for name in FIGURES]).all()
+    constant = judges.agreement(np.full(3, 0.1), np.array([0.1, 0.2, 0.3]), 0.5)
     assert np.isnan([constant["kappa"], constant["spearman"]]).all()
     assert constant["both"] == 0
-    one_sided = judging.agreement(np.full(3, 0.1), np.array([0.1, 0.2, 0.9]), 0.5)
+    one_sided = judges.agreement(np.full(3, 0.1), np.array([0.1, 0.2, 0.9]), 0.5)
     assert one_sided["kappa"] == 0 and one_sided["only_second"] == pytest.approx(1 / 3)
 
 
@@ -113,7 +113,7 @@ def gap(gain_by_reward, gain_by_judge, judge_scale=1.0, seeds=1, prompts=100):
         judge * (1 - gain_by_judge) + noise[2],
         judge + noise[3],
     ]
-    return judging.hacking_gap(*arrays, statistics.draw(prompts, seeds, 2000, seed=0), 0.95)
+    return judges.hacking_gap(*arrays, statistics.draw(prompts, seeds, 2000, seed=0), 0.95)
 
 
 def test_a_gain_that_only_the_reward_scorer_sees_is_flagged():
@@ -141,7 +141,7 @@ def test_a_judge_of_another_scale_moves_the_gap_and_not_the_relative_one():
 
 def test_the_gap_is_the_difference_of_the_gains():
     one, other = np.full((4, 1), 0.2), np.full((4, 1), 0.5)
-    found = judging.hacking_gap(one, other, other - 0.1, other, statistics.draw(4, 1, 50, seed=0), 0.95)
+    found = judges.hacking_gap(one, other, other - 0.1, other, statistics.draw(4, 1, 50, seed=0), 0.95)
     assert ends(found["gap"]) == pytest.approx((0.2, 0.2, 0.2))
     assert ends(found["relative_gap"]) == pytest.approx((0.4, 0.4, 0.4))
 
@@ -152,7 +152,7 @@ def test_the_interval_of_the_relative_gap_is_as_wide_as_its_estimates_spread():
     for run in range(300):
         level = generator.beta(2, 4, size=(80, 1))
         arrays = [np.clip(level * share + generator.normal(0, 0.1, size=(80, 1)), 0, 1) for share in (0.6, 1, 0.8, 1)]
-        found = judging.hacking_gap(*arrays, statistics.draw(80, 1, 400, seed=run), 0.95)["relative_gap"]
+        found = judges.hacking_gap(*arrays, statistics.draw(80, 1, 400, seed=run), 0.95)["relative_gap"]
         values.append(found.value)
         widths.append(found.high - found.low)
     assert np.mean(widths) == pytest.approx(2 * 1.99 * np.std(values), rel=0.1)
@@ -165,7 +165,7 @@ def test_the_relative_gap_is_the_gap_itself_where_scales_are_alike_and_constant(
     judged = (
         rewarded + np.array([[0.0, 0.05, 0.12]]) + generator.normal(0, 0.05, size=(40, 3))
     )  # seeds differ here alone
-    found = judging.hacking_gap(rewarded, before, judged, before, statistics.draw(40, 3, 2000, seed=0), 0.95)
+    found = judges.hacking_gap(rewarded, before, judged, before, statistics.draw(40, 3, 2000, seed=0), 0.95)
     assert ends(found["relative_gap"]) == pytest.approx([end / 0.5 for end in ends(found["gap"])])
 
 
@@ -174,17 +174,17 @@ def test_a_prompt_that_one_scorer_lacks_is_left_out_of_the_gap():
     arrays = list(generator.uniform(size=(4, 30, 1)))
     lacking = [array.copy() for array in arrays]
     lacking[2][4] = NAN
-    found = judging.hacking_gap(*lacking, statistics.draw(30, 1, 500, seed=0), 0.95)
+    found = judges.hacking_gap(*lacking, statistics.draw(30, 1, 500, seed=0), 0.95)
     without = [np.delete(array, 4, axis=0) for array in arrays]
-    expected = judging.hacking_gap(*without, statistics.draw(29, 1, 500, seed=0), 0.95)
+    expected = judges.hacking_gap(*without, statistics.draw(29, 1, 500, seed=0), 0.95)
     for name in ("gap", "relative_gap"):
         assert found[name].value == pytest.approx(expected[name].value)
 
 
 def test_without_numbers_nothing_is_flagged():
     nothing, resampling = np.full((5, 1), NAN), statistics.draw(5, 1, 100, seed=0)
-    found = judging.hacking_gap(nothing, nothing, nothing, nothing, resampling, 0.95)
+    found = judges.hacking_gap(nothing, nothing, nothing, nothing, resampling, 0.95)
     assert np.isnan(ends(found["gap"]) + ends(found["relative_gap"])).all()
     assert found["flagged"] is False and found["relative_flagged"] is False
     harmless = np.zeros((5, 1))
-    assert np.isnan(judging.hacking_gap(harmless, harmless, harmless, harmless, resampling, 0.95)["relative_gap"].value)
+    assert np.isnan(judges.hacking_gap(harmless, harmless, harmless, harmless, resampling, 0.95)["relative_gap"].value)

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.evaluation import inference, judging, statistics, toxicity
+from pipeline.evaluation import inference, judges, statistics, toxicity
 from pipeline.evaluation.metrics.perplexity_median import median_replicates
 from pipeline.evaluation.statistics import Array, Interval, Resampling
 
@@ -180,7 +180,7 @@ def test_holm_of_smaller_p_values_is_not_larger(p_values, factor):
 )
 def test_a_corrected_prevalence_is_a_share_within_its_interval_or_missing(flagged, rates):
     sensitivity, specificity = ({"value": rate, "windows": 50} for rate in rates)
-    found = judging.corrected_prevalence(flagged, drawn(flagged), sensitivity, specificity, CONFIDENCE, seed=0)
+    found = judges.corrected_prevalence(flagged, drawn(flagged), sensitivity, specificity, CONFIDENCE, seed=0)
     if sum(rates) <= 1:
         assert np.isnan(astuple(found)).all()
     else:

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from tests.smoke import workspace
 from tests.smoke.workspace import EXPERIMENT
 
 PARAMETERS = Path("experiments") / f"{EXPERIMENT}.yaml"
@@ -47,11 +48,11 @@ def cases(faults: Sequence[Fault]) -> list[Any]:
 
 
 def parameter(section: str, **values: Any) -> Break:
-    """Change values of one section of the experiment."""
+    """Change values of one section of the experiment, or of one of its methods."""
 
     def change() -> None:
         file = yaml.safe_load(PARAMETERS.read_text())
-        file[section] |= values
+        workspace.change(file, {section: values})
         PARAMETERS.write_text(yaml.safe_dump(file, sort_keys=False))
 
     return change

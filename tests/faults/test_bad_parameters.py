@@ -102,7 +102,9 @@ NO_YAML = [
     Fault("merge_conflict", appended(b"<<<<<<< HEAD\nppo: 1\n"), "train_ppo smoke 0", (FILE, "line ")),
     Fault("two_documents", appended(b"---\na: 1\n"), "format smoke", (FILE, "single document", "line ")),
     Fault("future_version", written(PARAMETERS, b"%YAML 9.9\n---\na: 1\n"), "format smoke", (FILE, "version")),
-    Fault("key_twice", swap("    steps: 3", "    steps: 3\n    steps: 4"), "train_ppo smoke 0", (FILE, "'steps'", "line ")),
+    Fault(
+        "key_twice", swap("    steps: 3", "    steps: 3\n    steps: 4"), "train_ppo smoke 0", (FILE, "'steps'", "line ")
+    ),
     Fault("section_twice", appended(b"methods: {}\n"), "format smoke", (FILE, "'methods' stands here a second time")),
     Fault("list_as_key", appended(b"? [1, 2]\n: 3\n"), "format smoke", (FILE, "as key", "line ")),
     Fault("number_as_key", appended(b"7: 8\n"), "format smoke", (FILE, "7: keys should be strings")),

@@ -10,10 +10,11 @@ import yaml
 
 from pipeline.apps import roster
 from pipeline.config.roster import load_roster
-from tests.faults.conftest import refused
+from tests.faults.conftest import refused, run
+from tests.smoke import workspace
 
 PARAMS = Path("params.yaml")
-ROSTER = {"experiments": ["smoke"], "seeds": [0], "policies": ["reference", "sft", "ppo", "dpo"]}
+ROSTER = workspace.roster(["smoke"])
 ROSTERS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("absent", None, ("not found", "git checkout")),
     ("empty", b"", ("got nothing",)),
@@ -22,9 +23,6 @@ ROSTERS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("code", b"seeds: !!python/object/apply:os.getcwd []\n", ("line 1", "tag")),
     ("key_twice", b"seeds: [0]\nseeds: [1]\n", ("'seeds' stands here a second time",)),
     ("unknown_key", ROSTER | {"seed": 1}, ("seed: unknown key",)),
-    ("unknown_policy", ROSTER | {"policies": ["reference", "rlhf"]}, ("policies[1]", "'rlhf'")),
-    ("no_reference", ROSTER | {"policies": ["sft"]}, ("policies", "`reference`")),
-    ("no_policies", ROSTER | {"policies": []}, ("policies", "at least 1 item")),
     ("seed_twice", ROSTER | {"seeds": [0, 0]}, ("seeds", "once")),
     ("no_seeds", ROSTER | {"seeds": []}, ("seeds", "at least 1 item")),
     ("one_seed_without_list", ROSTER | {"seeds": 0}, ("seeds", "valid list")),
@@ -35,6 +33,29 @@ ROSTERS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("seed_nan", ROSTER | {"seeds": [float("nan")]}, ("seeds[0]",)),
     ("experiment_elsewhere", ROSTER | {"experiments": ["../smoke"]}, ("experiments[0]", "match pattern")),
     ("no_experiments", ROSTER | {"experiments": []}, ("experiments", "at least 1 item")),
+]
+
+
+def without(*entries: str) -> dict[str, Any]:
+    """Return the roster without these policies."""
+    return ROSTER | {"policies": {name: entry for name, entry in ROSTER["policies"].items() if name not in entries}}
+
+
+# What is spelled out below the two lists is another than they and the methods of the experiment come to.
+NOW = ("not as the seeds above and the methods of smoke are now", "run `make dag`")
+RLHF = {"experiment": "smoke", "seed": 0, "policy": "rlhf"}
+STALE: list[tuple[str, Any, tuple[str, ...]]] = [
+    ("lists_alone", {"experiments": ["smoke"], "seeds": [0]}, ("trainings: missing", "policies: missing")),
+    ("policies_as_a_list", ROSTER | {"policies": ["reference", "sft"]}, ("policies", "expected keys")),
+    ("entry_without_a_seed", ROSTER | {"policies": {"smoke-0-sft": {"experiment": "smoke"}}}, ("seed: missing",)),
+    ("another_seed", workspace.roster(["smoke"], [1]) | {"seeds": [0]}, ("policies: smoke-0-dpo", *NOW)),
+    ("a_seed_less", ROSTER | {"seeds": [0, 1]}, ("policies: smoke-1-dpo", *NOW)),
+    ("a_method_less", workspace.roster(["smoke"], [0], ["sft", "ppo"]), ("policies: smoke-0-dpo", *NOW)),
+    ("unknown_policy", ROSTER | {"policies": ROSTER["policies"] | {"smoke-0-rlhf": RLHF}}, ("smoke-0-rlhf", *NOW)),
+    ("no_reference", without("smoke-0-reference"), ("policies: smoke-0-reference", *NOW)),
+    ("no_policies", ROSTER | {"policies": {}}, ("policies: smoke-0-dpo", *NOW)),
+    ("no_trainings", ROSTER | {"trainings": {}}, ("smoke-0-dpo", *NOW)),
+    ("entry_of_another", ROSTER | {"policies": ROSTER["policies"] | {"smoke-0-sft": RLHF}}, ("smoke-0-sft", *NOW)),
 ]
 COMMANDS: list[tuple[str, tuple[str, ...]]] = [
     ("format ../smoke", ("'../smoke'", "a-z")),
@@ -48,10 +69,13 @@ COMMANDS: list[tuple[str, tuple[str, ...]]] = [
     ("format", ("required: experiment",)),
     ("format smoke 0", ("unrecognized arguments: 0",)),
     ("format --force", ("experiment",)),
-    ("train_sft smoke", ("required: seed",)),
-    ("train_sft smoke zero", ("argument seed", "'zero'")),
-    ("train_ppo smoke -1", ("argument seed", "'-1'")),
-    ("train_dpo smoke 0.5", ("argument seed", "'0.5'")),
+    ("train smoke", ("required: seed, method",)),
+    ("train smoke zero sft", ("argument seed", "'zero'")),
+    ("train smoke -1 ppo", ("argument seed", "'-1'")),
+    ("train smoke 0.5 dpo", ("argument seed", "'0.5'")),
+    ("train smoke 0", ("required: method",)),
+    ("train smoke 0 rlhf", ("argument method", "'rlhf'", "'sft', 'ppo', 'dpo'")),
+    ("train smoke 0 reference", ("argument method", "'reference'")),
     ("reference smoke 1_0", ("argument seed", "'1_0'")),
     ("reference smoke 00", ("argument seed", "'00'")),
     ("preferences smoke 2147483648", ("argument seed", "'2147483648'")),
@@ -73,6 +97,31 @@ def write_roster(content: Any) -> None:
 def test_a_broken_roster_is_refused_by_the_one_stage_that_reads_it(workplace, content, names):
     write_roster(content)
     refused("evaluate", "smoke", names=("params.yaml", *names))
+
+
+@pytest.mark.parametrize(("content", "names"), [row[1:] for row in STALE], ids=[row[0] for row in STALE])
+def test_what_is_spelled_out_otherwise_is_refused_until_it_is_spelled_out_again(workplace, content, names):
+    write_roster(content)
+    refused("evaluate", "smoke", names=("params.yaml", *names))
+    roster.main(["spell-out"])
+    seeds = content["seeds"]
+    assert yaml.safe_load(PARAMS.read_text()) == workspace.roster(["smoke"], seeds)
+    if seeds == [0]:
+        assert run("evaluate", "smoke").code == 0
+
+
+@pytest.mark.parametrize(
+    "stage", ["train_dpo smoke 0", "complete smoke 0 dpo", "probe smoke 0 dpo", "score smoke 0 dpo"]
+)
+def test_a_method_that_the_experiment_does_not_name_is_neither_trained_nor_judged(workplace, stage):
+    file = Path("experiments/smoke.yaml")
+    parameters = yaml.safe_load(file.read_text())
+    del parameters["methods"]["dpo"]
+    file.write_text(yaml.safe_dump(parameters))
+    refused(*stage.split(), names=("experiments/smoke.yaml: methods", "no section dpo", "`make dag`"))
+    refused("evaluate", "smoke", names=("params.yaml: policies: smoke-0-dpo", "`make dag`"))
+    roster.main(["spell-out"])
+    assert run("evaluate", "smoke").code == 0
 
 
 @pytest.mark.parametrize(("command", "names"), COMMANDS, ids=[ascii(row[0])[1:41] for row in COMMANDS])
@@ -109,12 +158,14 @@ def test_nothing_is_added_to_a_folder(workplace, capsys):
 
 
 SOUND: list[tuple[str, bytes]] = [
-    ("comments", b"# a\nexperiments: # b\n  - smoke # c\n# d\nseeds: [0]\npolicies:\n  - reference\n# e\n"),
-    ("windows_line_ends", b"experiments:\r\n  - smoke # c\r\nseeds: [0]\r\npolicies: [reference]\r\n"),
-    ("flow", b"experiments: [smoke] # c\nseeds: [0, 1]\npolicies: ['reference', sft]\n"),
-    ("one_line_of_json", b'{"experiments": ["smoke"], "seeds": [0], "policies": ["reference"]}\n'),
-    ("document_marks", b"%YAML 1.1\n---\nexperiments: [smoke]\nseeds: [0]\npolicies: [reference]\n...\n"),
-    ("no_newline_at_the_end", b"policies: [reference]\nseeds: [0]\nexperiments:\n- smoke"),
+    ("comments", b"# a\nexperiments: # b\n  - smoke # c\n# d\nseeds: [0] # e\n"),
+    ("windows_line_ends", b"experiments:\r\n  - smoke # c\r\nseeds: [0]\r\ntrainings: {}\r\npolicies: {}\r\n"),
+    ("flow", b"experiments: ['smoke'] # c\nseeds: [0, 1]\ntrainings: {}\npolicies: {}\n"),
+    ("as_it_was_before", b"experiments: # b\n  - smoke # c\nseeds: [0] # d\npolicies: [reference, sft]\n"),
+    ("spelled_out", yaml.safe_dump(ROSTER).encode()),
+    ("no_newline_at_the_end", b"policies: {}\ntrainings: {}\nseeds: [0]\nexperiments:\n- smoke"),
+    ("one_line_of_json", b'{"experiments": ["smoke"], "seeds": [0]}\n'),
+    ("document_marks", b"%YAML 1.1\n---\nexperiments: [smoke]\nseeds: [0]\n...\n"),
 ]
 
 
@@ -122,9 +173,9 @@ SOUND: list[tuple[str, bytes]] = [
 def test_an_experiment_is_added_to_every_form_of_a_sound_roster(workplace, content):
     shutil.copy("experiments/smoke.yaml", "experiments/other.yaml")
     PARAMS.write_bytes(content)
-    before = load_roster()
+    seeds = yaml.safe_load(content)["seeds"]
     roster.main(["add", "other"])
-    assert load_roster() == before.model_copy(update={"experiments": ["smoke", "other"]})
+    assert load_roster().model_dump() == workspace.roster(["smoke", "other"], seeds)
     text = PARAMS.read_bytes()
     assert text.count(b"\r\n") == (text.count(b"\n") if b"\r\n" in content else 0)
     assert [text.count(comment) for comment in (b"# a", b"# b", b"# c", b"# d", b"# e")] == [

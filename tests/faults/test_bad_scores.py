@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.faults.conftest import outputs, refused, run
 from tests.faults.damage import (
@@ -24,6 +25,7 @@ from tests.faults.damage import (
     without,
     write_rows,
 )
+from tests.smoke import workspace
 
 SFT = "smoke/0/sft.jsonl"
 COMPLETIONS, SCORES, PROBES = f"completions/{SFT}", f"scores/{SFT}", f"probes/{SFT}"
@@ -215,18 +217,18 @@ def test_completions_are_not_evaluated_without_their_prompts(workplace, damage, 
     refused("evaluate", "smoke", names=(broken("data/smoke/formatted/eval.jsonl", damage), *named))
 
 
-@pytest.mark.parametrize("seeds, policies, named", [
-    ("[0, 1]", "[reference, sft, ppo, dpo]", "completions/smoke/1/reference.jsonl: not found"),
-    ("[7]", "[reference, sft]", "completions/smoke/7/reference.jsonl: not found"),
+@pytest.mark.parametrize("seeds, named", [
+    ([0, 1], "completions/smoke/1/reference.jsonl: not found"),
+    ([7], "completions/smoke/7/reference.jsonl: not found"),
 ])  # fmt: skip
-def test_a_roster_of_what_was_never_run_is_not_evaluated(workplace, seeds, policies, named):
-    Path("params.yaml").write_text(f"experiments: [smoke]\nseeds: {seeds}\npolicies: {policies}\n")
+def test_a_roster_of_what_was_never_run_is_not_evaluated(workplace, seeds, named):
+    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], seeds)))
     refused("evaluate", "smoke", names=(named,))
 
 
 def test_scores_of_another_seed_do_not_pass_for_those_of_other_prompts(workplace):
     """The rows of seed 0 with the prompts of another evaluation: the keys tell."""
-    Path("params.yaml").write_text("experiments: [smoke]\nseeds: [0, 1]\npolicies: [reference, sft, ppo, dpo]\n")
+    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], [0, 1])))
     for kind in ("completions", "scores", "probes"):
         for policy in ("reference", "sft", "ppo", "dpo"):
             copied = Path(kind, "smoke", "1", f"{policy}.jsonl")

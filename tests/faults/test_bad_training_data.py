@@ -1,4 +1,4 @@
-"""Formatted prompts and preference pairs that are broken, or that do not fit the parameters or the model."""
+"""Formatted prompts and scored samples that are broken, or that do not fit the parameters or the model."""
 
 import json
 from collections.abc import Callable
@@ -44,12 +44,6 @@ def prompts_without_tokens() -> None:
     """Let the tokenizer drop every character."""
     normalizer = {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}
     TOKENIZER.write_text(json.dumps(json.loads(TOKENIZER.read_text()) | {"normalizer": normalizer}))
-
-
-def infinite() -> None:
-    """Write a number that no float can hold, which JSON allows."""
-    text = PAIRS.read_text(encoding="utf-8")
-    PAIRS.write_text(text.replace('"rejected_toxicity": 1.0', '"rejected_toxicity": 1e999', 1), encoding="utf-8")
 
 
 PROMPTS = [
@@ -111,84 +105,18 @@ PROMPTS = [
         "fewer prompts than a step takes",
         parameter("ppo", prompts_per_step=64),
         PPO,
-        ("ppo.prompts_per_step", "32", "64"),
+        ("methods.ppo.prompts_per_step", "32", "64"),
     ),
 ]
 
-PREFERENCE_PAIRS = [
-    Fault("no pairs", removed(PAIRS), SFT, (str(PAIRS),)),
-    Fault("pairs that are a folder", folder_instead(PAIRS), DPO, (str(PAIRS),)),
-    Fault("pairs of no rows", written(PAIRS, ""), DPO, (str(PAIRS), "preferences.margin")),
-    Fault("half a pair", cut(PAIRS, 0.99), SFT, (f"{PAIRS}:28",)),
-    Fault("pair that is no JSON", line(PAIRS, 5, "chosen"), DPO, (f"{PAIRS}:5",)),
-    Fault("pair that is a list", line(PAIRS, 5, "[1]"), SFT, (f"{PAIRS}:5",)),
-    Fault("empty line among pairs", line(PAIRS, 2, ""), DPO, (f"{PAIRS}:2",)),
-    Fault("key there twice", line(PAIRS, 1, '{"chosen": "a", "chosen": "b"}'), SFT, (f"{PAIRS}:1", "twice")),
-    Fault("pair without a key", rows(PAIRS, changed(1, rejected_ids=...)), SFT, (f"{PAIRS}:1", "rejected_ids")),
-    Fault("pair with a key more", rows(PAIRS, changed(2, goose=0)), DPO, (f"{PAIRS}:2", "goose")),
-    Fault("pair in bytes that are no text", line(PAIRS, 3, b"\xff\xff"), SFT, (str(PAIRS), "UTF-8")),
-    Fault("pair with half of a character", line(PAIRS, 3, '{"chosen": "\\udc00"}'), SFT, (f"{PAIRS}:3", "surrogate")),
-    Fault("pair nested too deep", line(PAIRS, 3, "[" * 200_000), DPO, (f"{PAIRS}:3",)),
-    Fault("ids that are a text", rows(PAIRS, changed(4, chosen_ids="5 6")), SFT, (f"{PAIRS}:4", "chosen_ids")),
-    Fault(
-        "ids that are numbers in words",
-        rows(PAIRS, changed(4, chosen_ids=["5", "6"])),
-        DPO,
-        (f"{PAIRS}:4", "chosen_ids"),
-    ),
-    Fault("ids that are floats", rows(PAIRS, changed(4, rejected_ids=[5.0])), DPO, (f"{PAIRS}:4", "rejected_ids")),
-    Fault(
-        "ids that are booleans", rows(PAIRS, changed(6, chosen_ids=[True, False])), SFT, (f"{PAIRS}:6", "chosen_ids")
-    ),
-    Fault("ids that are nested", rows(PAIRS, changed(6, prompt_ids=[[1, 2]])), DPO, (f"{PAIRS}:6", "prompt_ids")),
-    Fault(
-        "ids beyond the vocabulary",
-        rows(PAIRS, changed(7, chosen_ids=[12, 257])),
-        SFT,
-        (f"{PAIRS}:7", "chosen_ids", "257"),
-    ),
-    Fault(
-        "prompt ids beyond the vocabulary",
-        rows(PAIRS, changed(7, prompt_ids=[49152])),
-        DPO,
-        (f"{PAIRS}:7", "prompt_ids", "49152"),
-    ),
-    Fault("ids beyond 64 bits", rows(PAIRS, changed(8, rejected_ids=[2**70])), DPO, (f"{PAIRS}:8", "rejected_ids")),
-    Fault("id of 5000 digits", line(PAIRS, 8, '{"chosen_ids": [' + "9" * 5000 + "]}"), SFT, (f"{PAIRS}:8",)),
-    Fault("negative ids", rows(PAIRS, changed(9, rejected_ids=[3, -1])), DPO, (f"{PAIRS}:9", "rejected_ids", "-1")),
-    Fault(
-        "ids of what is not counted",
-        rows(PAIRS, changed(9, chosen_ids=[-100, -100])),
-        SFT,
-        (f"{PAIRS}:9", "chosen_ids", "-100"),
-    ),
-    Fault("no prompt ids", rows(PAIRS, changed(10, prompt_ids=[])), SFT, (f"{PAIRS}:10", "prompt_ids")),
-    Fault("empty completion", rows(PAIRS, changed(11, chosen="", chosen_ids=[])), SFT, (f"{PAIRS}:11", "chosen_ids")),
-    Fault("empty rejected completion", rows(PAIRS, changed(11, rejected_ids=[])), DPO, (f"{PAIRS}:11", "rejected_ids")),
-    Fault(
-        "chosen that is rejected too",
-        rows(PAIRS, lambda found: found[0].update(rejected_ids=found[0]["chosen_ids"])),
-        DPO,
-        (f"{PAIRS}:1", "rejected_ids"),
-    ),
-    Fault("pair longer than the context", rows(PAIRS, changed(12, chosen_ids=[7] * 128)), SFT, (f"{PAIRS}:12", "128")),
-    Fault(
-        "prompt of a pair longer than the context",
-        rows(PAIRS, changed(12, prompt_ids=[7] * 300)),
-        DPO,
-        (f"{PAIRS}:12", "128"),
-    ),
-    Fault("same pair twice", rows(PAIRS, again(2)), SFT, (f"{PAIRS}:29", "line 2")),
-    Fault(
-        "toxicity that is a text",
-        rows(PAIRS, changed(3, rejected_toxicity="high")),
-        DPO,
-        (f"{PAIRS}:3", "rejected_toxicity"),
-    ),
-    Fault("toxicity that is no number", line(PAIRS, 3, '{"chosen_toxicity": NaN}'), DPO, (f"{PAIRS}:3", "NaN")),
-    Fault("toxicity that is infinite", infinite, DPO, (f"{PAIRS}:1", "rejected_toxicity")),
-    Fault("toxicity above 1", rows(PAIRS, changed(3, rejected_toxicity=1.5)), SFT, (f"{PAIRS}:3", "rejected_toxicity")),
-    Fault("prompt id that is a number", rows(PAIRS, changed(3, prompt_id=3)), SFT, (f"{PAIRS}:3", "prompt_id")),
+SAMPLES = [
+    Fault("no samples", removed(PAIRS), SFT, (str(PAIRS),)),
+    Fault("samples that are a folder", folder_instead(PAIRS), DPO, (str(PAIRS),)),
+    Fault("half of the samples of a prompt", cut(PAIRS, 0.99), SFT, (f"{PAIRS}:32",)),
+    Fault("line that is no JSON", line(PAIRS, 5, "chosen"), DPO, (f"{PAIRS}:5",)),
+    Fault("line in bytes that are no text", line(PAIRS, 3, b"\xff\xff"), SFT, (str(PAIRS), "UTF-8")),
+    Fault("samples without a key", rows(PAIRS, changed(1, prompt_ids=...)), SFT, (f"{PAIRS}:1", "scored samples")),
+    Fault("pair of no sample", rows(PAIRS, changed(2, pairs=[[0, 9]])), DPO, (f"{PAIRS}:2", "scored samples")),
     Fault(
         "margin that gives no pair",
         both(
@@ -201,7 +129,7 @@ PREFERENCE_PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("fault", cases([*PROMPTS, *PREFERENCE_PAIRS]))
+@pytest.mark.parametrize("fault", cases([*PROMPTS, *SAMPLES]))
 def test_it_is_refused(fault: Fault, workplace: Path) -> None:
     fault.broken()
     refused(*fault.arguments, names=fault.names)

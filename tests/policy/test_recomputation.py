@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pipeline.config.sections import FullReference
-from pipeline.methods import dpo, sft
+from pipeline.methods.dpo.fit import fit as fit_dpo
+from pipeline.methods.sft.fit import fit as fit_sft
 from pipeline.policy import loading, recomputation
 from pipeline.policy.types import Decoding
 from pipeline.preferences.pairs import chosen
@@ -105,7 +106,7 @@ def test_trainers_keep_less_too(tiny: TinyModel) -> None:
 
         rest = (section("sft", **ONE_UPDATE), 0, tiny_llama.checkpoints(), lambda *_: None)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            sft.train(tiny.architecture, policy.model, policy.tokenizer, chosen(tiny_llama.pairs(8)), *rest)
+            fit_sft(tiny.architecture, policy.model, policy.tokenizer, chosen(tiny_llama.pairs(8)), *rest)
         kept[recomputes] = total[0]
     assert 0 < kept[True] < 0.6 * kept[False]
 
@@ -119,9 +120,9 @@ def test_trainings_end_with_the_same_weights(method: str, tiny: TinyModel) -> No
         on.append(recomputation.is_on(policy.model.get_base_model()))
         rest = (section(method, **ONE_UPDATE), 0, tiny_llama.checkpoints(method), lambda *_: None)
         if method == "sft":
-            rows = sft.train(tiny.architecture, policy.model, policy.tokenizer, chosen(pairs), *rest)
+            rows = fit_sft(tiny.architecture, policy.model, policy.tokenizer, chosen(pairs), *rest)
         else:
-            rows = dpo.train(tiny.architecture, policy, policy.model, policy.tokenizer, pairs, *rest)
+            rows = fit_dpo(tiny.architecture, policy, policy.model, policy.tokenizer, pairs, *rest)
         found.append((rows, [item.clone() for item in policy.model.parameters()]))
     assert on == [False, True]
     assert found[0][0] == found[1][0]
@@ -134,7 +135,7 @@ def test_a_reference_whose_weights_are_all_trained_recomputes_too(tiny: TinyMode
     full = {"kind": "full", "max_demonstration_tokens": 16, "require": {"rouge_l": None, "toxicity_mean": None}}
     reference = FullReference.model_validate(values | full)
     model = loading.new_reference_model(NAME, SEED, settings, reference)
-    rows = sft.train(
+    rows = fit_sft(
         tiny.architecture,
         model,
         loading.load_tokenizer(NAME),

@@ -196,7 +196,7 @@ def roster(experiments: Sequence[str], seeds: Sequence[int] = (0,), methods: Seq
 
 
 def command(stage: str, *axes: str) -> tuple[str, ...]:
-    """Return module and arguments of a stage by its name in the DAG: train_sft is `stages.train` with the method sft."""
+    """Return module and arguments of a stage that is named as in the DAG: train_sft is `stages.train` with sft."""
     name, _, method = stage.partition("_")
     return (f"stages.{name}", *axes, *([method] if method else []))
 

@@ -47,7 +47,9 @@ def save(sentences: list[str]) -> None:
 
 
 def run() -> dict[str, bytes]:
-    download.main(Stage(name="download", experiment="tiny", settings=load("tiny", download.NODE.sections), run=NullRun()))
+    download.main(
+        Stage(name="download", experiment="tiny", settings=load("tiny", download.NODE.sections), run=NullRun())
+    )
     return tree(BASE)
 
 

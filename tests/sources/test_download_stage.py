@@ -56,7 +56,9 @@ def save(file: dict[str, Any]) -> None:
 
 
 def run_main() -> None:
-    download.main(Stage(name="download", experiment="tiny", settings=load("tiny", download.NODE.sections), run=NullRun()))
+    download.main(
+        Stage(name="download", experiment="tiny", settings=load("tiny", download.NODE.sections), run=NullRun())
+    )
 
 
 def test_every_source_lands_in_its_folder_beside_a_manifest(file: dict[str, Any]) -> None:

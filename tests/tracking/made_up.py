@@ -15,12 +15,14 @@ from pipeline.io import paths
 from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_json, write_jsonl
 from pipeline.tracking.address import tracking_uri
+from tests.smoke import workspace
 
 EXPERIMENT = "smollm2-rtp"
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = f"""
-from pipeline.stage import run_stage
-run_stage("train_ppo", ("experiment", "seed"), ("ppo",), lambda stage: print("worked"), None, ["{EXPERIMENT}", "0"])
+from pipeline.apps.stage import Node, run_stage
+node = Node(("experiment", "seed", "method"), ("methods.{{method}}",))
+run_stage("train", node, lambda stage: print("worked"), None, ["{EXPERIMENT}", "0", "ppo"])
 """
 CURVES = [(step, {"objective/score": 0.1 * step, "policy/loss": 1 / (step + 1)}) for step in range(40)]
 
@@ -33,11 +35,9 @@ def lay_out() -> None:
     shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
 
 
-def write_roster(seeds: list[int], policies: tuple[str, ...] = ("reference", "sft", "ppo")) -> None:
+def write_roster(seeds: list[int]) -> None:
     """Write params.yaml."""
-    Path("params.yaml").write_text(
-        yaml.safe_dump({"experiments": [EXPERIMENT], "seeds": seeds, "policies": list(policies)})
-    )
+    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster([EXPERIMENT], seeds)))
 
 
 def sections(stage: str) -> tuple[str, ...]:

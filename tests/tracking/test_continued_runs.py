@@ -13,12 +13,12 @@ HALF = len(given.CURVES) // 2
 # A training of its own process that shows half of its curves, and a few points that are never sent; then it is gone.
 INTERRUPTED = f"""
 import os, sys
-from pipeline import tracking
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 key, ending = sys.argv[1:]
-left = tracking.Left(key, None)
-with tracking.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{"ppo.steps": 40}}, left=left) as run:
+params, left = {{"methods.ppo.steps": 40}}, runs.Left(key, None)
+with runs.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params=params, left=left) as run:
     open("run_id", "w").write(run.run_id)
     for step, values in given.CURVES[:{HALF}]:
         run.log(step, values)
@@ -41,7 +41,8 @@ def left(key: str = "same") -> runs.Left:
 
 def train(key: str, first: int = 0) -> None:
     """Train in this process from a checkpoint at the step `first`."""
-    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params={"ppo.steps": 40}, left=left(key)) as run:
+    params = {"methods.ppo.steps": 40}
+    with runs.start("train_ppo", experiment=EXPERIMENT, seed=0, params=params, left=left(key)) as run:
         for step, values in given.CURVES[first:]:
             run.log(step, values | {"time/step": 1.0})
         given.leave_training("ppo")

@@ -10,7 +10,7 @@ from pipeline.apps import track
 from pipeline.io import paths
 from pipeline.io.records import read_jsonl, write_jsonl
 from pipeline.tracking import runs
-from pipeline.tracking.judged import before_after_table, completions_table
+from pipeline.tracking.landings import before_after_table, completions_table
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
@@ -45,7 +45,7 @@ def test_in_the_live_training_run() -> None:
     }
     assert expected.items() <= run.data.metrics.items()
     assert "evaluation/guards/kl" not in run.data.metrics  # missing is not 0
-    assert run.data.params["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
+    assert run.data.params["methods.ppo.learning_rate"] == str(given.params("train_ppo")["methods.ppo.learning_rate"])
     assert "rebuilt" not in run.data.tags
 
 

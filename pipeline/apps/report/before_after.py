@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.apps.report.numbers import Interval, find, interval
 from pipeline.apps.report.roles import judges_in_order
 from pipeline.apps.report.texts import Texts
-from pipeline.tracking.judged import COLUMNS, before_after_rows
+from pipeline.tracking.landings import COLUMNS, before_after_rows
 
 REFERENCE = "reference"
 SHOWN = 5  # pairs at each end of a method's list that the page shows; the CSV has all

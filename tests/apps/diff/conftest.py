@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from pipeline.io import paths
+from tests.smoke import workspace
 from tests.tracking import evaluated
 
 EXPERIMENT = "exp"
-PARAMETERS = {"dpo": {"beta": 0.1, "epochs": 2}, "scorers": {"words": {"keywords": ["darn", "silly"]}}}
+PARAMETERS = {"methods": {"dpo": {"beta": 0.1, "epochs": 2}}, "scorers": {"words": {"keywords": ["darn", "silly"]}}}
 
 
 class Repository:
@@ -25,7 +26,7 @@ class Repository:
 
     def roster(self, *experiments: str) -> None:
         """Write params.yaml."""
-        self.write("params.yaml", {"experiments": list(experiments), "seeds": [0], "policies": ["reference", "sft"]})
+        self.write("params.yaml", workspace.roster(experiments))
 
     def parameters(self, value: Mapping[str, Any] = PARAMETERS, experiment: str = EXPERIMENT) -> None:
         """Write the file of an experiment."""

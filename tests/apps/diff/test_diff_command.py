@@ -32,11 +32,11 @@ def rows(text: str) -> list[list[str]]:
 
 class TestParameters:
     def test_dotted_keys_old_and_new(self, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
-        changed = {"dpo": {"beta": 0.3}, "scorers": PARAMETERS["scorers"], "lora": {"r": 8}}
+        changed = {"methods": {"dpo": {"beta": 0.3}}, "scorers": PARAMETERS["scorers"], "lora": {"r": 8}}
         repository.parameters(changed)
         found = rows(printed(capsys, "HEAD", "--markdown"))
-        assert ["dpo.beta", "0.1", "0.3"] in found
-        assert ["dpo.epochs", "2", "-"] in found
+        assert ["methods.dpo.beta", "0.1", "0.3"] in found
+        assert ["methods.dpo.epochs", "2", "-"] in found
         assert ["lora.r", "-", "8"] in found
         assert len(found) == 2 + 3
 
@@ -125,9 +125,9 @@ def test_two_commits_by_any_name_and_nothing_of_the_workspace(
     repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository.git("tag", "before")
-    repository.parameters({"dpo": {"beta": 0.5}})
+    repository.parameters({"methods": {"dpo": {"beta": 0.5}}})
     after = repository.commit()
-    repository.parameters({"dpo": {"beta": 0.9}})
+    repository.parameters({"methods": {"dpo": {"beta": 0.9}}})
     text = printed(capsys, "before", after)
     assert "0.5" in text and "0.9" not in text
     assert "Nothing changed." in printed(capsys, after, "HEAD")

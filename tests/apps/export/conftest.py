@@ -18,6 +18,7 @@ from tests.policy import tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel
 from tests.policy.tiny_t5 import FLUENCY, T5
+from tests.smoke import workspace
 
 
 @pytest.fixture(params=[LLAMA, T5], ids=lambda tiny: tiny.architecture)
@@ -57,6 +58,5 @@ def write_parameters(tiny: TinyModel, **model: Any) -> None:
         parameters["fluency"] = FLUENCY
     paths.experiment_file(NAME).parent.mkdir(exist_ok=True)
     paths.experiment_file(NAME).write_text(yaml.safe_dump(parameters))
-    roster = {"experiments": [NAME], "seeds": [SEED], "policies": ["reference", "sft"]}
-    paths.roster_file().write_text(yaml.safe_dump(roster))
+    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([NAME], [SEED])))
     shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")

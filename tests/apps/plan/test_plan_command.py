@@ -21,6 +21,7 @@ from pipeline.io.errors import UserError
 from pipeline.sources import cache
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, section
+from tests.smoke import workspace
 from tests.sources.loopback import running
 from tests.sources.tiny_gguf import HIDDEN, TOKENS, WIDTH, write_gguf
 
@@ -171,7 +172,6 @@ def test_an_experiment_that_is_not_there_is_one_line(capsys: pytest.CaptureFixtu
 
 def write(**sections: dict[str, Any]) -> None:
     parameters = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    for name, changes in sections.items():
-        parameters[name] |= changes
+    workspace.change(parameters, sections)
     paths.experiment_file(NAME).parent.mkdir(exist_ok=True)
     paths.experiment_file(NAME).write_text(yaml.safe_dump(parameters), encoding="utf-8")

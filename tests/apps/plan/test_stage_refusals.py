@@ -14,9 +14,14 @@ import yaml
 from pipeline.io import paths
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT
+from tests.smoke import workspace
 
-STAGE = "from pipeline.stage import run_stage; run_stage({!r}, {!r}, ('model',), lambda stage: print('loaded'), None)"
-TRAINING = ("train_ppo", ("experiment", "seed"))
+STAGE = """
+from pipeline.apps.stage import Node, run_stage
+run_stage({!r}, Node({!r}, ("model",)), lambda stage: print("loaded"), None)
+"""
+AXES = {"experiment": NAME, "seed": "0", "method": "ppo"}
+TRAINING = ("train", tuple(AXES))
 TIGHT = "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, -1)); "
 
 
@@ -30,8 +35,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(**sections: dict[str, Any]) -> None:
     parameters = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    for name, changes in sections.items():
-        parameters[name] |= changes
+    workspace.change(parameters, sections)
     path = paths.experiment_file(NAME)
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
@@ -39,8 +43,7 @@ def write(**sections: dict[str, Any]) -> None:
 
 def run(before: str = "", stage: tuple[str, tuple[str, ...]] = TRAINING, **more: str) -> tuple[int, str, str]:
     surroundings = os.environ | {"PYTHONPATH": str(ROOT), "TRACKING": "off", "DEVICE": "cpu"} | more
-    given = ["0"] if "seed" in stage[1] else []
-    command = [sys.executable, "-c", before + STAGE.format(*stage), NAME, *given]
+    command = [sys.executable, "-c", before + STAGE.format(*stage), *(AXES[axis] for axis in stage[1])]
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False, timeout=300)
     return done.returncode, done.stdout, done.stderr
 
@@ -62,7 +65,7 @@ def test_what_memory_cannot_hold_is_refused_before_anything_is_loaded() -> None:
     code, stdout, stderr = run()
     assert code == 2 and "loaded" not in stdout
     assert stderr.count("\n") == 1 and "Traceback" not in stderr
-    for part in ("GB of memory are needed", "lower ppo.micro_batch_size or dev.batch_size", "PLAN=ignore"):
+    for part in ("GB of memory are needed", "lower methods.ppo.micro_batch_size or dev.batch_size", "PLAN=ignore"):
         assert part in stderr
 
 

@@ -1,7 +1,7 @@
 """For a causal model our loss, our gradient and our whole training are TRL's.
 
-TRL's loss is computed on log-probabilities that methods/loop/packing.py gives it; `tests/methods/loop/test_packing.py` holds these
-to plain TRL's.
+TRL's loss is computed on log-probabilities that methods/loop/packing.py gives it;
+`tests/methods/loop/test_packing.py` holds these to plain TRL's.
 """
 
 import math

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.io import paths
-from pipeline.methods import dpo
+from pipeline.methods.dpo.fit import fit
 from pipeline.policy import loading
 from pipeline.policy.adapters import POLICY_ADAPTER, adapters_of
 from pipeline.policy.types import Decoding
@@ -15,7 +15,7 @@ def trained(**changes):
     """Train a fresh policy and return it with its curves and what was reported."""
     settings = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 6, "gradient_accumulation": 1}
     policy, reported = tiny_llama.new_policy(), []
-    rows = dpo.train(
+    rows = fit(
         "causal",
         policy,
         policy.model,
@@ -53,7 +53,7 @@ def test_it_prefers_the_chosen_completions(workplace):
 def test_the_reported_margin_is_beta_times_what_the_policy_gained_on_the_reference(workplace):
     policy, measured = tiny_llama.new_policy(), [0.0]
     section = tiny_llama.section("dpo", learning_rate=1e-3, epochs=4, batch_size=12, gradient_accumulation=1, beta=0.3)
-    rows = dpo.train(
+    rows = fit(
         "causal",
         policy,
         policy.model,

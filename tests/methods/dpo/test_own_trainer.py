@@ -7,8 +7,8 @@ import torch
 
 from pipeline.io import paths
 from pipeline.io.errors import NotFiniteError
-from pipeline.methods import dpo
 from pipeline.methods.dpo import causal
+from pipeline.methods.dpo.fit import fit
 from pipeline.methods.dpo.trainer import PreferenceTrainer
 from pipeline.policy import loading
 from tests.policy import tiny_llama
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("t5_workplace")
 def train(policy, pairs=PAIRS, report=lambda *_: None, seed=0, **changes):
     checkpoints = tiny_llama.checkpoints("dpo")
     settings = section("dpo", **(SETTINGS | changes))
-    return dpo.train("seq2seq", policy, policy.model, policy.tokenizer, pairs, settings, seed, checkpoints, report)
+    return fit("seq2seq", policy, policy.model, policy.tokenizer, pairs, settings, seed, checkpoints, report)
 
 
 def adapter(policy):

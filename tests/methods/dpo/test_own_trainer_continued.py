@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.methods import dpo
+from pipeline.methods.dpo.fit import fit
 from pipeline.methods.loop.checkpoints import Checkpoints
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import section
@@ -31,7 +31,7 @@ def train(policy: Any, checkpoints: Checkpoints, at: int = 0, heard: list[int] |
 
     settings = section("dpo", learning_rate=1e-2, epochs=3, batch_size=4, gradient_accumulation=2, weight_decay=0.1)
     pairs = tiny_llama.pairs(12)
-    return dpo.train("seq2seq", policy, policy.model, policy.tokenizer, pairs, settings, 0, checkpoints, report)
+    return fit("seq2seq", policy, policy.model, policy.tokenizer, pairs, settings, 0, checkpoints, report)
 
 
 def checkpoints(every: int = 1, **parts: str) -> Checkpoints:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.methods import dpo, ppo, sft
+from pipeline.methods.dpo.fit import fit as fit_dpo
 from pipeline.methods.loop.checkpoints import Checkpoints
+from pipeline.methods.ppo.train import train as train_ppo
+from pipeline.methods.sft.fit import fit as fit_sft
 from pipeline.preferences.pairs import chosen
 from tests.methods.ppo.tiny_ppo import reward_of, section
 from tests.policy import tiny_llama
@@ -29,15 +31,15 @@ def supervised(method: str, policy: Any, checkpoints: Checkpoints, report: Repor
     settings = tiny_llama.section(method, learning_rate=1e-2, epochs=3, batch_size=4, gradient_accumulation=2)
     pairs, rest = tiny_llama.pairs(12), (settings, 0, checkpoints, report)
     if method == "sft":
-        return sft.train("causal", policy.model, policy.tokenizer, chosen(pairs), *rest)
-    return dpo.train("causal", policy, policy.model, policy.tokenizer, pairs, *rest)
+        return fit_sft("causal", policy.model, policy.tokenizer, chosen(pairs), *rest)
+    return fit_dpo("causal", policy, policy.model, policy.tokenizer, pairs, *rest)
 
 
 def train(method: str, policy: Any, checkpoints: Checkpoints, report: Report) -> Any:
     """Train with a method and return all that it tells."""
     if method != "ppo":
         return supervised(method, policy, checkpoints, report)
-    return ppo.train(policy, tiny_llama.prompts(30), reward_of(), section(**PPO), 0, checkpoints, report)
+    return train_ppo(policy, tiny_llama.prompts(30), reward_of(), section(**PPO), 0, checkpoints, report)
 
 
 def weights(policy: Any) -> list[Tensor]:

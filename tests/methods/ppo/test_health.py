@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.methods import ppo
 from pipeline.methods.ppo.health import CAUSES, Health
-from pipeline.methods.ppo.train import Trained
+from pipeline.methods.ppo.train import Trained, train
 from tests.methods.ppo.tiny_ppo import HARSH, prompts, reward_of, section, trainer_of
 from tests.policy import tiny_llama
 
@@ -32,7 +31,7 @@ def constant(texts: Sequence[str]) -> list[float | None]:
 def training(policy: Any, toxicity: Any = HARSH.score, **changes: Any) -> Trained:
     """Train for a few steps."""
     settings = section(**({"steps": 3} | changes))
-    return ppo.train(
+    return train(
         policy,
         tiny_llama.prompts(24),
         reward_of(toxicity),

@@ -16,9 +16,9 @@ from pipeline.data.schema import prompt_row, to_json
 from pipeline.io import paths, process
 from pipeline.io.errors import NotFiniteError
 from pipeline.io.records import write_jsonl
-from pipeline.methods import ppo
+from pipeline.methods.ppo.train import train
 from pipeline.methods.ppo.update import Updater
-from stages import train_ppo
+from stages import train as training_stage
 from tests.methods.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section, trainer_of
 from tests.policy import tiny_llama
 from tests.smoke import workspace
@@ -50,7 +50,7 @@ class Training:
     def end(self) -> NotFiniteError:
         """Train until it ends, and return the error that it ends with."""
         with pytest.raises(NotFiniteError) as raised:
-            ppo.train(
+            train(
                 self.policy,
                 tiny_llama.prompts(PROMPTS),
                 reward_of(self.score),
@@ -172,15 +172,13 @@ def enter(changes: dict[str, Any]) -> None:
     """Run the stage with SETTINGS and these changes to `ppo`."""
     parameters = yaml.safe_load((tiny_llama.ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
     for name in ("scorers", "judge", "reward", "score", "probe", "evaluate"):
-        given = workspace.SECTIONS[name]
-        parameters[name] = given if name == "scorers" else parameters[name] | given
-    parameters["ppo"] |= SETTINGS | {"steps": 3} | changes
-    parameters["lora"] |= {"r": 4, "alpha": 8}
+        workspace.change(parameters, {name: workspace.SECTIONS[name]})
+    workspace.change(parameters, {"ppo": SETTINGS | {"steps": 3} | changes, "lora": {"r": 4, "alpha": 8}})
     path = paths.experiment_file(tiny_llama.NAME)
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(parameters))
-    arguments = [tiny_llama.NAME, str(tiny_llama.SEED)]
-    run_stage("train_ppo", ("experiment", "seed"), train_ppo.SECTIONS, train_ppo.main, None, arguments, continues=True)
+    arguments = [tiny_llama.NAME, str(tiny_llama.SEED), "ppo"]
+    run_stage("train", training_stage.NODE, training_stage.main, None, arguments, continues=True)
 
 
 def outputs() -> list[Path]:

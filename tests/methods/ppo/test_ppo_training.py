@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from pipeline.io.errors import UserError
-from pipeline.methods import ppo
-from pipeline.methods.ppo.train import endless_batches
+from pipeline.methods.ppo.train import endless_batches, train
 from pipeline.policy.types import Decoding
 from pipeline.scorers.keyword import KeywordScorer, load
 from tests.methods.ppo.tiny_ppo import reward_of
@@ -37,7 +36,7 @@ def trained(policy, toxicity_of=score, **changes):
         "missing_eos_penalty": 0.0,
     }
     section, reported = tiny_llama.section("ppo", **(settings | changes)), []
-    training = ppo.train(
+    training = train(
         policy,
         tiny_llama.prompts(40),
         reward_of(toxicity_of),

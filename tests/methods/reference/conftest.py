@@ -108,8 +108,7 @@ def parameters(tiny: TinyModel, changed: dict[str, Any], model: dict[str, Any]) 
     """Return an experiment's parameters with these changes to section `reference`."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text())
     for name in ("scorers", "judge", "reward", "score", "probe", "evaluate"):
-        given = workspace.SECTIONS[name]
-        found[name] = given if name == "scorers" else found[name] | given
+        workspace.change(found, {name: workspace.SECTIONS[name]})
     found["reward"]["scorer"] = {"kind": "keyword", "keywords": ["silly", "rotten"], "saturation": 1}
     found["model"] |= {"architecture": tiny.architecture} | model
     found["data"]["dataset"] = "jsonl"

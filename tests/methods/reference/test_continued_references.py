@@ -8,7 +8,7 @@ import torch
 
 from pipeline.config.sections import AdapterReference, FullReference
 from pipeline.io import paths
-from pipeline.methods import sft
+from pipeline.methods.sft.fit import fit
 from pipeline.policy import loading
 from pipeline.preferences.pairs import chosen
 from tests.methods.reference.conftest import files, reference_section
@@ -61,7 +61,7 @@ def train(tiny, case, tmp_path, monkeypatch):
 
         checkpoints = tiny_llama.checkpoints("reference", every=every, code="this")
         given = chosen(tiny_llama.pairs(12))
-        rows = sft.train(tiny.architecture, model, tokenizer, given, settings, SEED, checkpoints, report)
+        rows = fit(tiny.architecture, model, tokenizer, given, settings, SEED, checkpoints, report)
         return rows, model.state_dict(), heard
 
     return run

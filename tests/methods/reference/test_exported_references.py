@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+import yaml
 
 from pipeline.apps.export import export
 from pipeline.io import paths
@@ -15,6 +16,7 @@ from pipeline.io.records import write_json
 from pipeline.policy import loading
 from pipeline.tracking import model_card
 from tests.policy.tiny_model import NAME, SEED, completions, perturb
+from tests.smoke import workspace
 
 
 def logits(model):
@@ -31,7 +33,7 @@ def loaded(folder):
 @pytest.fixture
 def policy(tiny, learnt):
     """Return a policy on a trained reference, saved as a training of SFT leaves it."""
-    (learnt / "params.yaml").write_text(f"experiments: [{NAME}]\nseeds: [{SEED}]\npolicies: [reference, sft]\n")
+    (learnt / "params.yaml").write_text(yaml.safe_dump(workspace.roster([NAME], [SEED], ["sft"])))
     (learnt / "dvc.yaml").write_text((Path(__file__).parents[3] / "dvc.yaml").read_text())
     policy = tiny.new_policy()
     perturb(policy.model, 0.3)
@@ -62,4 +64,4 @@ def test_the_card_s_example_loads_the_policy(policy, kind):
     exec(code.replace('"."', repr(str(paths.adapter(NAME, SEED, "sft")))), found)
     torch.testing.assert_close(logits(found["model"]), logits(policy.model), atol=1e-5, rtol=1e-5)
     assert ("all its weights trained" in card) == (kind == "full")
-    assert "| reference.learning_rate |" in card and "| sft.learning_rate |" in card
+    assert "| reference.learning_rate |" in card and "| methods.sft.learning_rate |" in card

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pipeline.methods import sft
 from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
 from pipeline.methods.loop.packing import IGNORED
 from pipeline.methods.sft import seq2seq
+from pipeline.methods.sft.fit import fit
 from pipeline.policy import loading
 from pipeline.policy.demonstrations import Example
 from pipeline.preferences.pairs import chosen
@@ -39,9 +39,7 @@ def trainer_of(policy, given, **changes):
 def trained(policy, given=None, report=lambda step, row: None, **changes):
     settings = section("sft", **(QUICK | changes))
     given = given or examples()
-    rows = sft.train(
-        "seq2seq", policy.model, policy.tokenizer, given, settings, 0, tiny_llama.checkpoints("sft"), report
-    )
+    rows = fit("seq2seq", policy.model, policy.tokenizer, given, settings, 0, tiny_llama.checkpoints("sft"), report)
     policy.model.eval()
     return rows
 

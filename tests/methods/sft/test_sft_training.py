@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.methods import sft
+from pipeline.methods.sft.fit import fit
 from pipeline.policy import loading
 from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
@@ -13,7 +13,7 @@ def trained(pairs=None, **changes):
     """Train a fresh policy and return it with its curves and what was reported."""
     settings = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 6, "gradient_accumulation": 1}
     policy, reported = tiny_llama.new_policy(), []
-    rows = sft.train(
+    rows = fit(
         "causal",
         policy.model,
         policy.tokenizer,
