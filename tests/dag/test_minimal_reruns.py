@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config.sections import ExperimentFile
 from pipeline.methods import METHODS
+from tests.smoke.workspace import with_word
 
 EXPERIMENT = "smollm2-rtp"
 FILE = f"experiments/{EXPERIMENT}.yaml"
@@ -201,8 +202,7 @@ def added(workspace, room: str, text: str) -> Iterator[None]:
     file, listed = (workspace.root / "pipeline" / room / name for name in ("toy.py", "__init__.py"))
     before = listed.read_text()
     file.write_text(text)
-    head, end = before.rstrip(" ,)\n").rsplit('"', 1)
-    listed.write_text(f'{head}", "toy"{end}))\n' if room == "methods" else f'{head}", "toy",{end}))\n')
+    listed.write_text(with_word(before, "toy"))
     workspace.write_dag()
     try:
         yield

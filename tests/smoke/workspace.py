@@ -256,3 +256,8 @@ def write_questions(path: Path) -> None:
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def with_word(text: str, word: str) -> str:
+    """Return the `__init__.py` of a room with one more word in its list."""
+    return re.sub(r'"(\w+)"([,\s]*\)[,\s]*\)\s*)$', rf'"\1", "{word}"\2', text)

@@ -13,18 +13,18 @@ EXPERIMENT = given.EXPERIMENT
 pytestmark = pytest.mark.usefixtures("repository")
 TRAIN = """
 import sys
-from pipeline import tracking
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
 seed = int(sys.argv[1])
-with tracking.start("train_ppo", experiment=given.EXPERIMENT, seed=seed, params=given.params("train_ppo")) as run:
+with runs.start("train_ppo", experiment=given.EXPERIMENT, seed=seed, params=given.params("train_ppo")) as run:
     for step, values in given.CURVES:
         run.log(step, values)
     given.leave_training("ppo", seed)
 """
 BEGIN = f"""
 import time
-from pipeline import tracking
-with tracking.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{}}):
+from pipeline.tracking import runs
+with runs.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{}}):
     print("begun", flush=True)
     time.sleep(600)
 """

@@ -25,10 +25,10 @@ KEY = "same"
 pytestmark = pytest.mark.usefixtures("repository")
 # A training of its own process, which waits for a line before it leaves its results.
 TRAINING = f"""
-from pipeline import tracking
+from pipeline.tracking import runs
 from tests.tracking import made_up as given
-left = tracking.Left("{KEY}", None)
-with tracking.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{}}, left=left):
+left = runs.Left("{KEY}", None)
+with runs.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{}}, left=left):
     print("begun", flush=True)
     input()
     given.leave_training("ppo")
