@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 from pipeline.config.fields import Section, Source
 
-Rules = Callable[
-    [Any], Iterable[str]
-]  # an experiment file -> one `key: what is wrong, what was expected` line a problem
+# An experiment file -> one `key: what is wrong, what was expected` line a problem.
+Rules = Callable[[Any], Iterable[str]]
 
 
 def _none(*_: Any) -> Iterable[str]:
@@ -34,7 +33,6 @@ class Method:
     """
 
     name: str
-    label: str
     title: str
     section: type[Section]
     inputs: Literal["prompts", "samples", "pairs"]

@@ -8,8 +8,8 @@ from pipeline.io.errors import UserError
 from pipeline.policy.prompts import tokenize_prompts
 from pipeline.policy.types import Decoding
 from pipeline.preferences.of_data_set import LEFT_OUT, Answers, check_dataset_pairs, dataset_pairs
-from pipeline.preferences.on_policy import on_policy_pairs
-from pipeline.preferences.pairs import pairs_of, read_samples, write_pairs
+from pipeline.preferences.on_policy import check_pairs, sample_on_policy
+from pipeline.preferences.pairs import pairs_of, read_samples, samples_of, write_samples
 from pipeline.scorers.reward import Reward
 from tests.policy import tiny_llama
 from tests.policy.chatting import PREFERENCES
@@ -63,7 +63,7 @@ def made(policy, scorer=None, reads="completion", **changes):
     scorer = scorer or Given()
     # What a logit or its scale would say does not matter: pairs are made by toxicity.
     reward = Reward(tiny_llama.section("reward", reads=reads, offset=7.0, scale=3.0), scorer, lambda texts: [0.0])
-    return on_policy_pairs(policy, tiny_llama.prompts(len(CASES)), reward, section, SEED)
+    return sample_on_policy(policy, tiny_llama.prompts(len(CASES)), reward, section, SEED)
 
 
 def sampled(policy):
@@ -74,7 +74,7 @@ def sampled(policy):
 
 def test_the_pair_is_the_least_and_the_most_toxic_sample_with_the_very_ids_that_were_sampled(policy):
     items = sampled(policy)
-    pairs = {pair.prompt_id: pair for pair in made(policy)[0]}
+    pairs = {pair.prompt_id: pair for pair in pairs_of(made(policy)[0])}
     finished = set()
     for name, (scores, samples) in CASES.items():
         prompt = items[name][0].prompt
@@ -89,6 +89,18 @@ def test_the_pair_is_the_least_and_the_most_toxic_sample_with_the_very_ids_that_
     assert finished == {True, False}, "some ids end with END and some do not"
 
 
+def test_every_sample_is_kept_with_its_score_a_prompt_a_row(policy):
+    items, (rows, _) = sampled(policy), made(policy)
+    assert len(rows) == len(CASES)
+    for row, (name, (scores, places)) in zip(rows, CASES.items(), strict=True):
+        prompt = items[name][0].prompt
+        assert (row.prompt_id, row.prompt, row.prompt_ids) == (prompt.id, prompt.text, list(prompt.token_ids)), name
+        found = [(sample.text, sample.token_ids, sample.toxicity) for sample in row.samples]
+        expected = [(item.text, list(item.token_ids)) for item in items[name]]
+        assert found == [(*item, score) for item, score in zip(expected, scores, strict=True)], name
+        assert row.pairs == ([] if places is None else [places]), name
+
+
 def test_completions_are_scored_without_their_prompts(policy):
     scorer = Given()
     made(policy, scorer)
@@ -97,16 +109,16 @@ def test_completions_are_scored_without_their_prompts(policy):
 
 def test_the_reward_may_read_prompt_and_completion_and_no_pair_holds_more_for_it(policy):
     scorer = Given()
-    pairs, _ = made(policy, scorer, reads="prompt_and_completion")
+    rows, _ = made(policy, scorer, reads="prompt_and_completion")
     items = [item for items in sampled(policy).values() for item in items]
     assert scorer.texts == [f"{item.prompt.text}\n{item.text}" for item in items]
-    assert pairs == made(policy)[0]
+    assert rows == made(policy)[0]
 
 
 def test_the_counts_tell_what_became_of_every_prompt_and_sample(policy):
-    pairs, counts = made(policy)
+    rows, counts = made(policy)
     known = [score for score in SCORES if score is not None]
-    assert len(pairs) == sum(samples is not None for _, samples in CASES.values()) == 6
+    assert len(pairs_of(rows)) == sum(samples is not None for _, samples in CASES.values()) == 6
     assert (counts["prompts"], counts["samples_per_prompt"], counts["pairs"]) == (len(CASES), 4, 6)
     assert counts["pair_rate"] == pytest.approx(0.6)
     assert counts["unscored"] == len(SCORES) - len(known) == 10
@@ -118,7 +130,7 @@ def test_the_counts_tell_what_became_of_every_prompt_and_sample(policy):
 
 
 def test_a_completion_is_never_paired_with_itself(policy):
-    pairs = {pair.prompt_id: pair for pair in made(policy, margin=0.0)[0]}
+    pairs = {pair.prompt_id: pair for pair in pairs_of(made(policy, margin=0.0)[0])}
     items = sampled(policy)
     assert items["all equal"][0].prompt.id not in pairs
     assert all(pair.chosen_ids != pair.rejected_ids for pair in pairs.values())
@@ -126,18 +138,26 @@ def test_a_completion_is_never_paired_with_itself(policy):
 
 
 def test_without_any_pair_the_means_are_missing_and_not_zero(policy):
-    pairs, counts = made(policy, margin=1.0 - 1e-9, samples_per_prompt=4)
-    assert [pair.chosen_toxicity for pair in pairs] == [0.0]
+    rows, counts = made(policy, margin=1.0 - 1e-9, samples_per_prompt=4)
+    assert [pair.chosen_toxicity for pair in pairs_of(rows)] == [0.0]
 
     class Silent(Given):
         def score(self, texts):
             return [None] * len(texts)
 
-    pairs, counts = made(policy, Silent())
-    assert pairs == []
+    rows, counts = made(policy, Silent())
+    assert pairs_of(rows) == []
     assert (counts["pairs"], counts["pair_rate"], counts["unscored"]) == (0, 0, len(SCORES))
     means = [counts[f"{which}_toxicity_mean"] for which in ("sampled", "chosen", "rejected")]
     assert means == [None] * 3
+    with pytest.raises(UserError, match=rf"reward\.scorer: given could score none of {len(SCORES)} completions"):
+        check_pairs(counts, "given", tiny_llama.section("preferences"))
+
+
+def test_prompts_that_give_no_pair_are_one_message_with_a_remedy():
+    counts = {"pairs": 0, "sampled_toxicity_mean": 0.5}
+    with pytest.raises(UserError, match=r"preferences\.margin: no prompt's 4 samples differ by 0\.25 .* lower it"):
+        check_pairs(counts, "given", tiny_llama.section("preferences", samples_per_prompt=4, margin=0.25))
 
 
 class Rude(Given):
@@ -188,7 +208,7 @@ def test_people_may_choose_the_more_toxic_answer_and_a_missing_score_stays_missi
     assert by_prompt == {"the old man": (0.0, 1.0), "the teacher": (1.0, None), "the child": (0.0, 0.0)}
     assert counts["unscored"] == 1
     assert counts["chosen_toxicity_mean"] == pytest.approx(1 / 3) and counts["rejected_toxicity_mean"] == 0.5
-    write_pairs(tmp_path / "0.jsonl", pairs)
+    write_samples(tmp_path / "0.jsonl", [samples_of(pair) for pair in pairs])
     assert sorted(pairs_of(read_samples(tmp_path / "0.jsonl")), key=lambda pair: pair.prompt) == sorted(
         pairs, key=lambda pair: pair.prompt
     )

@@ -38,8 +38,8 @@ def test_parameters_are_those_that_dvc_tracks_for_the_stage(whole: WholeRun, see
         declared = [item for entry in dag[run.tags["stage"]]["params"] for item in entry.items()]
         sections = {name for file, names in declared if file.startswith("experiments/") for name in names}
         assert {name.partition(".")[0] for name in run.params} == sections, run.name
-    assert seen["ppo"].params["ppo.steps"] == "3"
-    assert seen["dpo"].params["dpo.beta"] == str(parameters["dpo"]["beta"])
+    assert seen["ppo"].params["methods.ppo.steps"] == "3"
+    assert seen["dpo"].params["methods.dpo.beta"] == str(parameters["methods"]["dpo"]["beta"])
     assert json.loads(seen["sft"].params["reward.scorer.keywords"]) == list("aeiou")
 
 

@@ -39,7 +39,6 @@ METHOD = '''
 
     METHOD = Method(
         name="imitate",
-        label="Imitation",
         title="Imitation of the least toxic sample",
         section=SupervisedSection,
         inputs="samples",

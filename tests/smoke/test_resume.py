@@ -40,7 +40,9 @@ def test_a_checkpoint_of_other_parameters_is_not_continued(ready: Workspace, tmp
         torture.kill("both", dvc, workspace, "sft")
     assert len(list(workspace.root.glob("checkpoints/*/0/sft/*/step-*"))) == 1
     parameters = workspace.load("experiments/smoke.yaml")
-    workspace.edit("experiments/smoke.yaml", **parameters | {"sft": parameters["sft"] | {"learning_rate": 1.0e-3}})
+    changed = copy.deepcopy(parameters)
+    change(changed, {"sft": {"learning_rate": 1.0e-3}})
+    workspace.edit("experiments/smoke.yaml", **changed)
     done = workspace.run(*torture.DVC, "repro", torture.entry("sft"))
     assert done.returncode == 0, done.stderr
     assert "with other parameters; kept, not continued" in done.stdout + done.stderr

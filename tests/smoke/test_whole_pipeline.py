@@ -181,10 +181,11 @@ def test_a_wrong_parameter_stops_dvc_before_anything_is_written(whole: WholeRun,
     broken = whole.workspace.copy(tmp_path / "broken")
     file = broken.root / paths.experiment_file(EXPERIMENT)
     parameters = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump(parameters | {"ppo": parameters["ppo"] | {"minibatch_size": 5, "steps": 0}}))
+    change(parameters, {"ppo": {"minibatch_size": 5, "steps": 0}})
+    file.write_text(yaml.safe_dump(parameters))
     done = broken.run(*DVC, "repro")
     assert done.returncode != 0
-    assert "ppo.steps" in done.stderr and "Traceback" not in done.stderr
+    assert "methods.ppo.steps" in done.stderr and "Traceback" not in done.stderr
     assert not broken.outputs("metrics").keys() - whole.workspace.outputs("metrics").keys()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.io import paths
 from pipeline.io.records import read_json, write_json, write_jsonl
-from pipeline.tracking import judged
+from pipeline.tracking.landings import landings
 from tests.tracking import evaluated
 
 EXPERIMENT = "exp"
@@ -27,7 +27,7 @@ def leave(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
         evaluated.leave(EXPERIMENT, found)
         return {
             f"{landing.execution.method}-{landing.execution.seed}": landing.metrics
-            for landing in judged.landings(EXPERIMENT)
+            for landing in landings(EXPERIMENT)
         }
 
     return written
@@ -56,7 +56,7 @@ def test_a_missing_rate_is_no_metric(leave: Callable[..., dict[str, dict[str, fl
     evaluation = read_json(path)
     evaluation["sft"]["refusal"]["benign"] |= dict.fromkeys(("value", "low", "high"))
     write_json(path, evaluation)
-    metrics = {landing.execution.method: landing.metrics for landing in judged.landings(EXPERIMENT)}["sft"]
+    metrics = {landing.execution.method: landing.metrics for landing in landings(EXPERIMENT)}["sft"]
     assert "evaluation/refusal/benign" not in metrics and "evaluation/refusal/hostile" in metrics
 
 

@@ -39,7 +39,7 @@ def configuration(experiment: str, model: ModelSection) -> tuple[Any, str]:
         return _read(folder), str(folder / CONFIG)
     if model.build is not None:
         return _built(model.build), "model.build"
-    assert model.source is not None, "config/contradictions.py sees to it"
+    assert model.source is not None, "config/rules.py sees to it"
     with tempfile.TemporaryDirectory() as temporary:
         return _fetched(model.source, Path(temporary)), f"model.source ({model.source.uri})"
 

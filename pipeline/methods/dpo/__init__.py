@@ -46,7 +46,6 @@ def _tokens(work: Any, section: DPOSection) -> tuple[float, float, float] | None
 
 METHOD = Method(
     name="dpo",
-    label="DPO",
     title="Direct preference optimization (DPO) on chosen and rejected completions, with LoRA",
     section=DPOSection,
     inputs="pairs",

@@ -153,7 +153,7 @@ class PreferenceTrainer:
     def _check(self, finite: bool, what: str, indices: Sequence[int]) -> None:
         if not finite:
             ids = list(dict.fromkeys(self.pairs[index].prompt_id for index in indices))
-            remedy = "lower dpo.learning_rate or use model.dtype float32"
+            remedy = "lower methods.dpo.learning_rate or use model.dtype float32"
             raise NotFiniteError(f"{what} is not finite (prompts {', '.join(ids)}); {remedy}", ids)
 
 

@@ -82,7 +82,6 @@ def _tokens(work: Any, section: PPOSection) -> tuple[float, float, float]:
 
 METHOD = Method(
     name="ppo",
-    label="PPO",
     title="Proximal policy optimization (PPO) against the reward scorer, with LoRA",
     section=PPOSection,
     inputs="prompts",

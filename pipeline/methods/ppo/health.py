@@ -20,15 +20,15 @@ CAUSES = {
     "reference's or as nothing: log-probabilities of the two do not belong to the same tokens",
     "negative_k3": "the k3 estimate of the KL to the reference is negative, which no probabilities make it: the "
     "arithmetic is broken; please report it",
-    "clipped_often": "more than half of the tokens were clipped: lower ppo.learning_rate or ppo.epochs",
-    "values_explain_nothing": f"explained variance below 0 for {_PATIENCE} steps: raise ppo.value_learning_rate or "
-    "ppo.vf_coef",
-    "entropy_collapsed": "the entropy is below a quarter of the first step's: raise ppo.kl_coef or lower "
-    "ppo.learning_rate",
-    "eos_missing": "no completion ended by itself although a missing EOS is penalised: raise ppo.max_new_tokens, or "
-    "set ppo.missing_eos_penalty to 0 for continuations",
+    "clipped_often": "more than half of the tokens were clipped: lower methods.ppo.learning_rate or methods.ppo.epochs",
+    "values_explain_nothing": f"explained variance below 0 for {_PATIENCE} steps: raise "
+    "methods.ppo.value_learning_rate or methods.ppo.vf_coef",
+    "entropy_collapsed": "the entropy is below a quarter of the first step's: raise methods.ppo.kl_coef or lower "
+    "methods.ppo.learning_rate",
+    "eos_missing": "no completion ended by itself although a missing EOS is penalised: raise "
+    "methods.ppo.max_new_tokens, or set methods.ppo.missing_eos_penalty to 0 for continuations",
     "scores_all_equal": "every completion got the same score: there is nothing to learn from; check the reward "
-    "scorer and ppo.score_clip",
+    "scorer and methods.ppo.score_clip",
     "unscored": "the reward scorer could not score every completion: those left the rollout",
 }
 

@@ -88,7 +88,7 @@ def endless_batches(prompts: Sequence[Prompt], size: int, seed: int) -> Iterator
     """
     if len(prompts) < size:
         raise UserError(
-            f"ppo.prompts_per_step: expected at most the {len(prompts)} train prompts, got {size}; lower it"
+            f"methods.ppo.prompts_per_step: expected at most the {len(prompts)} train prompts, got {size}; lower it"
         )
     generator = torch.Generator().manual_seed(seed)
     while True:

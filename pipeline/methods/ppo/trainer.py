@@ -200,8 +200,8 @@ class PPOTrainer:
         except NotFiniteError as error:
             ids = error.prompt_ids or [prompt.id for prompt in prompts]
             raise NotFiniteError(
-                f"ppo step {self.steps_done + 1}: {error} (prompts {', '.join(ids)}); lower ppo.learning_rate or use "
-                "model.dtype float32",
+                f"ppo step {self.steps_done + 1}: {error} (prompts {', '.join(ids)}); lower "
+                "methods.ppo.learning_rate or use model.dtype float32",
                 ids,
             ) from None
 

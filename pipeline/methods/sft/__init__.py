@@ -33,7 +33,6 @@ def _tokens(work: Any, section: SupervisedSection) -> tuple[float, float, float]
 
 METHOD = Method(
     name="sft",
-    label="SFT",
     title="Supervised fine-tuning (SFT) on the chosen completions, with LoRA",
     section=SupervisedSection,
     inputs="pairs",

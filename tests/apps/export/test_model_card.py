@@ -95,10 +95,11 @@ def test_it_names_every_part_with_its_hash_and_every_parameter() -> None:
     parameters = yaml.safe_load(paths.experiment_file(NAME).read_text())
     for source in (parameters["model"]["source"], *parameters["data"]["sources"].values()):
         assert source["uri"] in card and source["sha256"] in card
-    for section in ("sft", "lora", "preferences"):
-        for key in parameters[section]:
+    sections = {name: parameters[name] for name in ("lora", "preferences")}
+    for section, values in (sections | {"methods.sft": parameters["methods"]["sft"]}).items():
+        for key in values:
             assert f"| {section}.{key} |" in card, key
-    assert "| ppo." not in card
+    assert "ppo." not in card
     assert str(read_json(paths.metrics(NAME, "sft", SEED))["adapter_sha256"]) in card
 
 

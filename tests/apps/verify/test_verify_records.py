@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.smoke import workspace
 from tests.smoke.workspace import ROOT
 
 EXPERIMENT = "experiments/smoke.yaml"
@@ -37,12 +38,14 @@ def rewrite_lock(recorded, change) -> None:
 
 def test_an_edited_parameter_is_named_with_both_values(recorded, capsys):
     parameters = recorded.load(EXPERIMENT)
-    recorded.edit(EXPERIMENT, dpo=parameters["dpo"] | {"beta": 0.25})
+    beta = parameters["methods"]["dpo"]["beta"]
+    workspace.change(parameters, {"dpo": {"beta": 0.25}})
+    recorded.edit(EXPERIMENT, **parameters)
     verdict = recorded.verify(capsys)
     assert verdict.code == 1
     assert verdict.faulty() == {"parameters"}
-    told = verdict.fault(f"{EXPERIMENT}: dpo")
-    assert f"expected dpo.beta {parameters['dpo']['beta']}; found dpo.beta 0.25" in told
+    told = verdict.fault(f"{EXPERIMENT}: methods.dpo")
+    assert f"expected methods.dpo.beta {beta}; found methods.dpo.beta 0.25" in told
     assert told.endswith("`dvc repro train_dpo@smoke-0`")
 
 
