@@ -1,4 +1,4 @@
-"""Make chosen/rejected pairs: best and worst of k samples from the reference by the reward scorer, or a data set's."""
+"""Score samples of the train prompts, the reference's or a data set's own, and pair the best with the worst."""
 
 from typing import Any
 

@@ -12,10 +12,12 @@ from pipeline.apps.diff.snapshot import Snapshot
 from pipeline.evaluation import shape
 from pipeline.io import paths
 from pipeline.io.errors import UserError
+from pipeline.methods import METHODS
 from pipeline.tracking.model_card import without_words
 from pipeline.tracking.provenance import flattened
 
 ABSENT = "-"
+LISTS = ("experiments", "seeds")
 LONGEST = 60  # characters of a value that are shown
 
 
@@ -29,14 +31,22 @@ class Change:
 
 
 def roster_changes(old: Snapshot, new: Snapshot) -> list[Change]:
-    """Return what changed in params.yaml."""
-    return _changes(old.yaml(paths.roster_file()), new.yaml(paths.roster_file()))
+    """Return what changed in the lists of params.yaml; what is spelled out below them follows from these."""
+    sides = [{key: side.yaml(paths.roster_file()).get(key) for key in LISTS} for side in (old, new)]
+    return _changes(*sides)
 
 
 def experiment_changes(experiment: str, old: Snapshot, new: Snapshot) -> list[Change]:
     """Return what changed in the parameters of one experiment."""
     path = paths.experiment_file(experiment)
-    return _changes(old.yaml(path), new.yaml(path))
+    return _changes(*(_with_methods(side.yaml(path)) for side in (old, new)))
+
+
+def _with_methods(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return parameters with the methods' sections under `methods`: before that key they were beside all others."""
+    beside = {name: section for name, section in parameters.items() if name in METHODS}
+    others = {name: section for name, section in parameters.items() if name not in beside}
+    return others | {"methods": beside | others.get("methods", {})}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
