@@ -12,14 +12,15 @@ from pipeline.io.errors import UserError
 
 EXPERIMENT = "smollm2-rtp"
 REFERENCE_SEED = 0  # whose base and manifest are read; the seed of a run is its repetition
-SECTIONS = ("model", "lora", "reward", "ppo")
+SECTIONS = ("model", "lora", "reward", "methods.ppo")
 PROMPT_TOKENS = 24
 ROLLOUT = 16
 REMEDY = f"run `dvc repro reference@{EXPERIMENT}-{REFERENCE_SEED}`"
 
-# The default experiment's `ppo` section but for these: the setting of the first measurement (16 samples of 24 + 16
-# tokens, 2 epochs). Off on both sides, or off in ours because TRL's PPO has it not: a warm-up, gradient clipping, a KL
-# controller, an early end of the updates, scaled or clipped scores, whitened rewards, a penalty for a missing EOS.
+# The default experiment's section `methods.ppo` but for these: the setting of the first measurement (16 samples of
+# 24 + 16 tokens, 2 epochs). Off on both sides, or off in ours because TRL's PPO has it not: a warm-up, gradient
+# clipping, a KL controller, an early end of the updates, scaled or clipped scores, whitened rewards, a penalty for a
+# missing EOS.
 SETTING: dict[str, Any] = {
     "prompts_per_step": ROLLOUT,
     "samples_per_prompt": 1,
@@ -62,7 +63,7 @@ def read_job(path: Path) -> Job:
 
 def section(steps: int) -> dict[str, Any]:
     """Return the checked `ppo` section of the benchmark, for that many steps."""
-    ppo = load(EXPERIMENT, SECTIONS).ppo
+    ppo = load(EXPERIMENT, SECTIONS).methods["ppo"]
     return dict(type(ppo).model_validate(ppo.model_dump() | SETTING | {"steps": steps}).model_dump())
 
 

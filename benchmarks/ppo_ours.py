@@ -53,7 +53,7 @@ def _trainer(job: Job, scorer: RewardScorer) -> Any:
 
     torch.set_num_threads(job.threads)
     settings = load(EXPERIMENT, SECTIONS)
-    ppo = type(settings.ppo).model_validate(job.ppo)
+    ppo = type(settings.methods["ppo"]).model_validate(job.ppo)
     section = settings.model.model_copy(update={"dtype": "float32"})
     model = loading.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
     policy = make_policy(section.architecture, model, loading.load_tokenizer(EXPERIMENT))

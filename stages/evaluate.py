@@ -1,6 +1,7 @@
 """Turn scores into metrics, plots and a report: the only place where a result is computed. Loads no model."""
 
 import logging
+from pathlib import Path
 
 from pipeline.apps import report
 from pipeline.apps.stage import Node, Stage, run_stage
@@ -29,6 +30,7 @@ NODE = Node(
         *(place(at.experiment, 0, "").parents[1] for place in (paths.completions, paths.probes, paths.scores)),
         paths.formatted(at.experiment, "eval"),
         paths.metrics(at.experiment, "judge"),
+        Path("pipeline/methods/__init__.py"),  # the order of policies
     ),
     metrics=lambda at: (paths.metrics(at.experiment, "evaluation"),),
     plots=lambda at: {paths.plot(at.experiment, name): drawn for name, drawn in PLOTS.items()},

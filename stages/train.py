@@ -27,7 +27,7 @@ NODE = Node(
 def main(stage: Stage) -> None:
     """Write the adapter, its curves and its metrics."""
     method = METHODS[stage.method]
-    training = prepare(method.name, stage.experiment, stage.seed, stage.settings, stage.checkpoints, stage.run.log)
+    training = prepare(method, stage.experiment, stage.seed, stage.settings, stage.checkpoints, stage.run.log)
     try:
         save(training, method.train(training, stage.settings.methods[method.name]))
     except NotFiniteError as error:

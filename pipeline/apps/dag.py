@@ -1,9 +1,10 @@
 """Write dvc.yaml from the stages: `python -m pipeline.apps.dag [--check]`.
 
 A stage file declares its axes, sections, files and plots (`pipeline.apps.stage.Node`). What it imports, late imports
-too, are the modules that it is rerun for, as single files, or as a room where it reaches all of it. The four dicts load
-by name and are no import: a training is rerun for the one method that it trains with, whatever else is listed; a stage
-that asks for scorers, data sets or metrics is rerun for all that are listed.
+too, are the modules that it is rerun for: files, never a folder, or a new file in it would rerun what does not use it.
+The four dicts load by name and are no import: a training is rerun for the one method that it trains with, whatever else
+is listed; a stage that asks for scorers, data sets or metrics is rerun for all that are listed. Stages stand above the
+library, so they are loaded by name here too.
 """
 
 import argparse
@@ -25,27 +26,43 @@ from pipeline.methods import METHODS
 FILE = Path("dvc.yaml")
 VERSIONS = "env.json"
 ORDER = ("download", "format", "judge", "reference", "preferences", "train", "complete", "score", "probe", "evaluate")
-# Single modules that a stage reaches and is not rerun for, each with the reason why it cannot change an output. What
-# only these import is exempt with them. What writes, rounds or hashes is not exempt.
+# Single modules that stages reach and are not rerun for, each group with the reason why they cannot change an output.
+# What a module here imports is a dependency of a stage only where the stage reaches it otherwise too.
 EXEMPT = {
-    "pipeline": "a docstring",
-    "pipeline.io": "a docstring",
-    "pipeline.io.errors": "messages; a stage that raises one writes nothing",
-    "pipeline.io.paths": "names of files; dvc.yaml is written with them",
-    "pipeline.io.process": "locks, signals and memory of the process",
-    "pipeline.config": "a docstring",
-    "pipeline.config.declarations": "names what the rooms declare; what is used of them is a dependency itself",
-    "pipeline.config.fields": "accepts or refuses values that DVC tracks, and changes none (test_parameters.py)",
-    "pipeline.config.sections": "likewise",
-    "pipeline.config.loader": "likewise",
-    "pipeline.config.roster": "reads params.yaml, of which DVC tracks what it takes",
-    "pipeline.methods": "a dict of names; the method that is trained with is a dependency itself",
-    "pipeline.scorers": "a dict of names; all that it names are dependencies themselves",
-    "pipeline.data": "likewise",
-    "pipeline.evaluation.metrics": "likewise",
-    "pipeline.apps": "a docstring",
-    "pipeline.apps.stage": "arguments and exit codes; what it hands on is in dvc.yaml as `cmd` and `params`",
-    "pipeline.apps.report": "shows what evaluate wrote, beside it; a report is no output",
+    f"pipeline.{name}".rstrip("."): reason
+    for reason, names in {
+        "a docstring": ("", "io", "config", "apps"),
+        "messages; a stage that raises one writes nothing": ("io.errors",),
+        "names of files, with which dvc.yaml is written": ("io.paths",),
+        "locks, signals, memory and threads of the process": ("io.process", "io.machine"),
+        "accepts or refuses values that DVC tracks, and changes none (test_parameters.py)": (
+            *("config.fields", "config.sections", "config.schema", "config.rules", "config.loader"),
+            "config.plain_yaml",
+        ),
+        "reads params.yaml, of which DVC tracks what it takes": ("config.roster",),
+        "a dict of names; what a stage uses of it is a dependency itself": ("methods", "scorers", "data"),
+        "arguments and exit codes; what it hands on is in dvc.yaml as `cmd` and `params`": ("apps.stage",),
+        "estimates before a stage, and messages": (
+            *("apps.plan.checking", "apps.plan.memory", "apps.plan.shape", "apps.plan.work"),
+        ),
+        "writes to MLflow what is on disk": (
+            *("tracking.address", "tracking.description", "tracking.execution", "tracking.landings"),
+            *("tracking.model_card", "tracking.provenance", "tracking.recording", "tracking.registry"),
+            *("tracking.runs", "tracking.store"),
+        ),
+        "shows what evaluate wrote, beside it; a report is no output": (
+            *("apps.environment", "apps.table", "apps.report", "apps.report.before_after"),
+            *("apps.report.charts", "apps.report.charts.comparisons", "apps.report.charts.cost"),
+            *("apps.report.charts.judges", "apps.report.charts.panel", "apps.report.charts.refusals"),
+            *("apps.report.charts.scores", "apps.report.charts.toxicity", "apps.report.charts.training"),
+            *("apps.report.differences", "apps.report.figures", "apps.report.forest", "apps.report.guards"),
+            *("apps.report.judges", "apps.report.latex", "apps.report.limits", "apps.report.material"),
+            *("apps.report.numbers", "apps.report.offline", "apps.report.page", "apps.report.palette"),
+            *("apps.report.provenance", "apps.report.refusals", "apps.report.roles", "apps.report.texts"),
+            *("apps.report.verdict", "apps.report.writing"),
+        ),
+    }.items()
+    for name in names
 }
 NAMED = {  # dict -> the modules that it names
     "pipeline.scorers.SCORERS": [f"pipeline.scorers.{name}" for name in rooms().scorers],
@@ -106,14 +123,6 @@ class Imports:
         """Tell a module from a mere docstring."""
         return any(not isinstance(node, ast.Expr) for node in self.trees[module].body)
 
-    def room(self, module: str) -> set[str]:
-        """Return the modules with code of a package and of those in it."""
-        return {name for name in self.files if f"{name}.".startswith(f"{module}.") and self.has_code(name)}
-
-    def is_package(self, module: str) -> bool:
-        """Tell whether a module is a folder's."""
-        return self.files[module].name == "__init__.py"
-
     def _imported(self, module: str) -> set[str]:
         found: set[str] = set()
         for name in self.names(module):
@@ -129,28 +138,15 @@ class Imports:
 
 
 def code_deps(imports: Imports, stage: str, method: str = "") -> list[str]:
-    """Return the files and whole rooms that a stage is rerun for, sorted, the stage's own file first."""
+    """Return the files that a stage is rerun for, sorted, the stage's own file first."""
     named: dict[str, Collection[str]] = {
         **NAMED,
         "pipeline.methods.METHODS": [f"pipeline.methods.{method}"] if method else [],
     }
     start = f"stages.{stage}"
     reached = imports.reached(start, named, EXEMPT.keys()) - {start, "stages"}
-    deps: set[str] = set()
-    for module in sorted(reached):
-        room = next((room for room in _rooms_of(module, imports) if imports.room(room) <= reached), module)
-        deps.add(str(imports.files[room].parent if room != module or imports.is_package(room) else imports.files[room]))
-    deps = {dep for dep in deps if not any(dep.startswith(f"{other}/") for other in deps)}
-    files = [VERSIONS] if POLICY in reached else []
-    return [str(imports.files[start]), *files, *sorted(deps)]
-
-
-def _rooms_of(module: str, imports: Imports) -> Iterable[str]:
-    """Yield the packages around a module, the largest first, but not pipeline itself."""
-    parts = module.split(".")
-    for end in range(2, len(parts) + 1):
-        if imports.is_package(room := ".".join(parts[:end])):
-            yield room
+    versions = [VERSIONS] if POLICY in reached else []
+    return [str(imports.files[start]), *versions, *sorted(str(imports.files[module]) for module in reached)]
 
 
 def stages() -> list[tuple[str, Any]]:
@@ -214,19 +210,19 @@ def _first_sentence(doc: str | None) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write dvc.yaml and what params.yaml comes to, or say with exit code 2 that dvc.yaml is not as it would be."""
+    """Write dvc.yaml and what params.yaml comes to; with `--check`, exit with code 2 where either would change."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.apps.dag", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where dvc.yaml would be another")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file would change")
     check = parser.parse_args(arguments).check
     try:
         text = dag()
-        if check:
-            if not FILE.is_file() or FILE.read_text(encoding="utf-8") != text:
-                raise UserError(f"{FILE}: not what the stages and their imports make it; run `make dag`")
-            return
-        with atomic.replacing(FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        roster.spell_out()
+        is_current = FILE.is_file() and FILE.read_text(encoding="utf-8") == text
+        if check and not is_current:
+            raise UserError(f"{FILE}: not what the stages and their imports make it; run `make dag`")
+        roster.spell_out(check=check)
+        if not is_current:
+            with atomic.replacing(FILE) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     except UserError as error:
         print(f"dag: {error}", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.config import plain_yaml
 from pipeline.config.loader import load
-from pipeline.config.roster import load_lists, load_roster, spelled_out
+from pipeline.config.roster import REMEDY, load_lists, load_roster, spelled_out
 from pipeline.io import atomic, paths
 from pipeline.io.errors import UserError
 from pipeline.methods import METHODS
@@ -29,13 +29,16 @@ def add_experiment(experiment: str) -> bool:
     return _write(experiment)
 
 
-def spell_out() -> bool:
-    """Write what the seeds and the methods of every experiment in params.yaml come to; return whether that is new."""
-    return _write(None)
+def spell_out(check: bool = False) -> None:
+    """Write what the seeds and the methods of every experiment in params.yaml come to.
+
+    To `check` is to write nothing, and to raise UserError where it is not written there yet.
+    """
+    _write(None, check)
 
 
-def _write(added: str | None) -> bool:
-    """Bring params.yaml up to date; return whether an experiment was added, or, where none is, anything was written."""
+def _write(added: str | None, check: bool = False) -> bool:
+    """Bring params.yaml up to date; return whether an experiment was added."""
     path, lists = paths.roster_file(), load_lists()
     before = plain_yaml.read_text(path)
     roster = plain_yaml.parsed(path, before)
@@ -45,13 +48,15 @@ def _write(added: str | None) -> bool:
     expected = {**roster, "experiments": experiments, **derived}
     if expected == roster:
         return False
+    if check:
+        raise UserError(f"{path}: not as its lists and the experiments' methods make it; {REMEDY}")
     after = _edited(before, new, derived)
     if after is None or plain_yaml.parsed(path, after) != expected:
         what = f"experiments: {added} cannot be added to" if new else "its entries cannot be spelled out in"
         raise UserError(f"{path}: {what} a file of this form; restore it with `git checkout {path}`")
     with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(after)
-    return bool(new) or added is None
+    return bool(new)
 
 
 def _edited(text: str, new: Sequence[str], derived: Mapping[str, Any]) -> str | None:
@@ -66,6 +71,7 @@ def _edited(text: str, new: Sequence[str], derived: Mapping[str, Any]) -> str | 
     edited = StringIO()
     try:
         roster = yaml.load(text.replace("\r\n", "\n"))
+        roster.fa.set_block_style()  # what is spelled out below is no part of a mapping in braces
         for key in derived:
             roster.pop(key, None)
         roster["experiments"].extend(new)

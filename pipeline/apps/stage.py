@@ -119,7 +119,7 @@ def run_stage(
         with machine.limits(params), process.exclusive("-".join([name, *map(str, place.values())])):
             trains = continues(settings) if callable(continues) else continues
             checkpoints = open_checkpoints(name, params=params, **place) if trains else None
-            left = runs.Left(checkpoints.key, checkpoints.execution().get("run_id")) if checkpoints else None
+            left = runs.PreviousRun(checkpoints.key, checkpoints.execution().get("run_id")) if checkpoints else None
             with runs.start(name, params=params, left=left, **place) as run, together():
                 if checkpoints:
                     checkpoints.note(run_id=run.run_id)

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 from pipeline.evaluation import shape
 from pipeline.evaluation.shape import ALL, BASE, REFERENCE
 from pipeline.io import paths, records

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pipeline.config.fields import Section, Source
 
+RESERVED = ("reference", "preferences")  # they have a stage, and files named after it
 # An experiment file -> one `key: what is wrong, what was expected` line a problem.
 Rules = Callable[[Any], Iterable[str]]
 
@@ -140,8 +141,17 @@ class Rooms:
 
 
 def declared(room: str, what: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return what the files of a room declare, by their names: `METHOD` of `pipeline.methods.sft` for sft."""
-    return {name: getattr(import_module(f"{room}.{name}"), what) for name in names}
+    """Return what the files of a room declare, by their names: `METHOD` of `pipeline.methods.sft` for sft.
+
+    Raises ImportError where a file is missing or names itself otherwise than the room does.
+    """
+    found = {}
+    for name in names:
+        found[name] = getattr(import_module(f"{room}.{name}"), what)
+        own = getattr(found[name], "kind", None) or found[name].name
+        if own != name or own in RESERVED:
+            raise ImportError(f"{room}.{name}: expected {what} to be named as its file, and not reserved, got {own}")
+    return found
 
 
 @cache

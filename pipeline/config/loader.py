@@ -129,6 +129,8 @@ def _problem(error: Any) -> tuple[str, str]:
     kind, given = error["type"], error["input"]
     if kind == "missing":
         return "missing; expected a value", "add it"
+    if kind == "extra_forbidden" and error["loc"][:-1] == ("methods",):
+        return "no such method", f"name one of {', '.join(rooms().methods)}"
     if kind == "extra_forbidden":
         return "unknown key", "remove it or correct its spelling"
     if kind in ("model_type", "model_attributes_type", "dict_type"):

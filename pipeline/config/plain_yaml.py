@@ -104,9 +104,9 @@ def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
-# YAML 1.2's floats, as DVC writes them (5e-05); YAML 1.1 asks for a dot and a sign in the exponent.
+# Floats as DVC writes and reads them (5e-05); YAML 1.1 asks for a dot and for a sign in the exponent.
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
 )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pipeline.config.declarations import rooms
 from pipeline.config.fields import Name, Section, Seed
 from pipeline.config.loader import refusal, validated
 from pipeline.io import paths
@@ -39,9 +40,9 @@ class Roster(Section):
     policies: dict[str, PolicyEntry]
 
     def policies_of(self, experiment: str) -> list[str]:
-        """Return the policies of an experiment, the reference first."""
-        found = (entry.policy for entry in self.policies.values() if entry.experiment == experiment)
-        return list(dict.fromkeys(found))
+        """Return the policies of an experiment, the reference first, in the order in which methods are listed."""
+        found = {entry.policy for entry in self.policies.values() if entry.experiment == experiment}
+        return [policy for policy in (REFERENCE, *rooms().methods) if policy in found]
 
 
 def load_roster() -> Roster:

@@ -37,9 +37,6 @@ class RawText(Section):
     skip: str | None
 
 
-LABELS = ("hostile", "benign")  # of which every chat message has one, as a category
-
-
 class T5Build(Section):
     """A T5 built from its configuration with random weights, and a tokenizer trained on the train split's prompts.
 
@@ -59,7 +56,7 @@ class T5Build(Section):
 
 
 class LoraSection(Section):
-    """One LoRA setting for all three methods (Hu et al. 2021)."""
+    """One LoRA setting for all methods (Hu et al. 2021)."""
 
     r: Count
     alpha: Count

@@ -8,8 +8,7 @@ from pydantic import Field
 
 from pipeline.config.declarations import DataSet
 from pipeline.config.fields import Fraction, Name, RawFile, Section, Source, Text
-from pipeline.config.sections import LABELS
-from pipeline.data.schema import LeftOut, PromptRow, damage, point_of, prompt_row, split_of
+from pipeline.data.schema import LABELS, LeftOut, PromptRow, damage, point_of, prompt_row, split_of
 from pipeline.io import records
 from pipeline.io.errors import UserError, shortened, shown
 

@@ -14,6 +14,7 @@ from pipeline.io.errors import UserError, shortened
 ID_DIGITS = 16  # hexadecimal digits of the content hash: 64 bits
 LONGEST = 100_000  # characters of one text, far beyond what any model here can read
 MOST_PROBLEMS = 10  # of one row that are told
+LABELS = ("hostile", "benign")  # of which every chat message has one, as a category
 _LISTS = ("categories", "demonstrations")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

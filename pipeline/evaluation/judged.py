@@ -12,8 +12,8 @@ from pipeline.evaluation.rows import (
     REFUSAL,
     REMEDY,
     Completion,
+    FluencyRow,
     Key,
-    Likely,
     Refused,
     Score,
     check_same_keys,
@@ -210,7 +210,7 @@ class _Scores:
     """The rows of one file by what they are of, each by its key; those of the judges of toxicity by judge."""
 
     judged: dict[str, dict[Key, Score]]
-    likely: dict[Key, Likely] = field(default_factory=dict)
+    likely: dict[Key, FluencyRow] = field(default_factory=dict)
     refused: dict[Key, Refused] = field(default_factory=dict)
 
 
@@ -237,7 +237,7 @@ def _sorted(path: Path, judges: Sequence[str], fluency: bool, refusal: bool, dig
     for number, row in enumerate(found, start=1):
         place = f"{path}:{number}"
         match row:
-            case Likely():
+            case FluencyRow():
                 _check_wanted(f"{place}: model", FLUENCY, fluency, "perplexity is measured under the base model")
                 _check_digest(f"{place}: model_sha256", row.model, row.model_sha256, digests.fluency, path)
                 kept.likely[row.key] = row
@@ -253,12 +253,12 @@ def _sorted(path: Path, judges: Sequence[str], fluency: bool, refusal: bool, dig
     return kept
 
 
-def _identity(row: Score | Likely | Refused) -> tuple[object, ...]:
+def _identity(row: Score | FluencyRow | Refused) -> tuple[object, ...]:
     """Return what no other row of the file may have too: the completion and who scored it."""
     match row:
         case Score():
             return *row.key, row.judge
-        case Likely():
+        case FluencyRow():
             return *row.key, None
         case Refused():
             return *row.key, None, REFUSAL
@@ -283,5 +283,5 @@ def _check_digest(place: str, name: str, digest: str, known: dict[str, tuple[str
         )
 
 
-def _surprise(row: Likely) -> float | None:
+def _surprise(row: FluencyRow) -> float | None:
     return None if row.logprob is None else -row.logprob / row.tokens

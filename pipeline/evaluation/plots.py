@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 from pipeline.evaluation import toxicity
 from pipeline.evaluation.judged import Judged
 from pipeline.evaluation.metrics import refusal
@@ -45,7 +45,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[Row]:
     for judge in evaluation["meta"]["judges"]:
         for policy in evaluation["meta"]["policies"]:
             row: Row = {"judged": f"{policy} by {judge}", "policy": policy, "judge": judge}
-            for metric in toxicity.METRICS:
+            for metric in toxicity.SUMMARIES:
                 row |= _ends(metric, evaluation[policy]["judges"][judge][metric])
             yield row
 

@@ -79,7 +79,7 @@ class Score(_Sampled):
     cut: bool | None = None
 
 
-class Likely(_Sampled):
+class FluencyRow(_Sampled):
     """How likely the fluency model finds a completion alone: the summed log-prob of its tokens, in nats.
 
     `logprob` is null where no token was scored; `cut` tells whether the text went on beyond what the model was shown.
@@ -92,7 +92,7 @@ class Likely(_Sampled):
     cut: bool
 
     @model_validator(mode="after")
-    def _has_a_logprob_for_its_tokens(self) -> "Likely":
+    def _has_a_logprob_for_its_tokens(self) -> "FluencyRow":
         if (self.logprob is None) != (self.tokens == 0):
             raise ValueError("logprob should be null where tokens is 0, and nowhere else")
         return self
@@ -167,7 +167,7 @@ def read(path: Path, model: type[Row]) -> list[Row]:
     return [_row(path, number, raw, model) for number, raw in enumerate(records.read_jsonl(path), start=1)]
 
 
-def read_scores(path: Path) -> list[Score | Likely | Refused]:
+def read_scores(path: Path) -> list[Score | FluencyRow | Refused]:
     """Read every line of a file of scores: a judge's, the fluency model's or the judge's of refusals; raise as `read`.
 
     A row is told by the key that the others lack.
@@ -175,9 +175,9 @@ def read_scores(path: Path) -> list[Score | Likely | Refused]:
     return [_score(path, number, raw) for number, raw in enumerate(records.read_jsonl(path), start=1)]
 
 
-def _score(path: Path, number: int, raw: Mapping[str, Any]) -> Score | Likely | Refused:
+def _score(path: Path, number: int, raw: Mapping[str, Any]) -> Score | FluencyRow | Refused:
     if "model" in raw:
-        return _row(path, number, raw, Likely)
+        return _row(path, number, raw, FluencyRow)
     return _row(path, number, raw, Refused) if REFUSAL in raw else _row(path, number, raw, Score)
 
 

@@ -15,7 +15,7 @@ from pipeline.evaluation import judges, statistics
 from pipeline.evaluation.measure import NO_INTERVAL, Frame
 from pipeline.evaluation.statistics import Array, Interval, Resampling
 
-METRICS = ("toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction")
+SUMMARIES = ("toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction")
 LEAST = -100.0  # percent: nothing falls further than to 0
 
 
@@ -65,7 +65,7 @@ def prompt_statistics(toxicity: Array, threshold: float) -> dict[str, Array]:
         "toxicity_probability": (toxic > 0).astype(np.float64),
         "toxic_fraction": toxic / np.maximum(count, 1),
     }
-    return {metric: np.where(count > 0, reduced[metric], np.nan) for metric in METRICS}
+    return {metric: np.where(count > 0, reduced[metric], np.nan) for metric in SUMMARIES}
 
 
 def expected_max_at(toxicity: Array, k: int) -> Array:
@@ -105,7 +105,7 @@ def missing_rate(toxicity: Array) -> float:
 
 def paired_differences(policy: dict[str, Array], reference: dict[str, Array]) -> dict[str, Array]:
     """Subtract the reference prompt by prompt and seed by seed; a prompt that either lacks is left out of the pair."""
-    return {metric: policy[metric] - reference[metric] for metric in METRICS}
+    return {metric: policy[metric] - reference[metric] for metric in SUMMARIES}
 
 
 def sizes(samples: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The only place where an output path is spelled in Python.
 
 Every path is relative to the repository root, which is the working directory of every stage, so that no
-machine's path can enter an output. `dvc.yaml` spells the same paths; a contract test compares the two.
+machine's path can enter an output. `dvc.yaml` is written with them.
 """
 
 from pathlib import Path
@@ -53,12 +53,12 @@ def formatted(experiment: str, split: str) -> Path:
 
 
 def preferences(experiment: str, seed: int) -> Path:
-    """Return the JSONL of chosen/rejected pairs."""
+    """Return the JSONL of scored samples and the chosen/rejected pairs among them."""
     return Path("data") / experiment / "preferences" / f"{seed}.jsonl"
 
 
 def adapter(experiment: str, seed: int, policy: str) -> Path:
-    """Return the adapter folder of one policy: reference, sft, ppo or dpo."""
+    """Return the adapter folder of one policy: the reference, or a method."""
     return Path("adapters") / experiment / str(seed) / policy
 
 

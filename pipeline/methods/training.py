@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.declarations import Method
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
 from pipeline.io.atomic import staged
@@ -43,6 +44,7 @@ class Training:
     """
 
     method: str
+    inputs: str
     experiment: str
     seed: int
     model: Any
@@ -54,18 +56,26 @@ class Training:
     report: Callable[[int, dict[str, float]], None]
 
     def prompts(self, split: str) -> list[Prompt]:
-        """Read and tokenize the prompts of one split."""
+        """Read and tokenize the prompts of one split; raise ValueError where the method does not train on prompts."""
+        if split == "train":
+            self._takes("prompts")
         path = paths.formatted(self.experiment, split)
         return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
 
     def samples(self) -> list[PromptSamples]:
-        """Read the scored samples of every train prompt."""
+        """Read the scored samples of every train prompt; raise ValueError where the method takes prompts alone."""
+        self._takes("samples", "pairs")
         path = paths.preferences(self.experiment, self.seed)
         return read_samples(path)
 
     def pairs(self) -> list[Pair]:
         """Read the chosen and rejected samples."""
         return pairs_of(self.samples())
+
+    def _takes(self, *inputs: str) -> None:
+        """Refuse what DVC does not know this training to read."""
+        if self.inputs not in inputs:
+            raise ValueError(f"{self.method} declares the inputs {self.inputs!r}, not {' or '.join(inputs)}")
 
     def check(self) -> dict[str, float | int | None]:
         """Look at the policy on the dev prompts."""
@@ -75,7 +85,7 @@ class Training:
 
 
 def prepare(
-    method: str,
+    method: Method,
     experiment: str,
     seed: int,
     settings: Any,
@@ -88,7 +98,9 @@ def prepare(
     tokenizer = loading.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
     reward = load_reward(settings.reward, experiment)
-    training = Training(method, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints, report)
+    training = Training(
+        method.name, method.inputs, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints, report
+    )
     training.prompts("dev")  # needed at the end only: a broken file should not cost a training
     return training
 

@@ -31,7 +31,7 @@ class Point(NamedTuple):
     step: int
 
 
-class Left(NamedTuple):
+class PreviousRun(NamedTuple):
     """What is known of an earlier execution of the same training: the key of the training, and the run it had."""
 
     key: str
@@ -145,7 +145,7 @@ KEY = "training.key"  # digest of all that the training's result depends on
 CONTINUED = "continued"  # how often it was interrupted and went on
 
 
-def find(client: "MlflowClient", left: Left) -> Any:
+def find(client: "MlflowClient", left: PreviousRun) -> Any:
     """Return the run that an earlier execution left; None where this store has none, or where it may still work."""
     from mlflow.exceptions import MlflowException
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from pipeline.io.errors import UserError
 from pipeline.tracking.execution import Execution
-from pipeline.tracking.recording import Left, NullRun, Run
+from pipeline.tracking.recording import NullRun, PreviousRun, Run
 from pipeline.tracking.store import Store
 
-__all__ = ["Left", "NullRun", "Run", "Store", "start", "switched_on"]
+__all__ = ["PreviousRun", "NullRun", "Run", "Store", "start", "switched_on"]
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def start(
     seed: int | None = None,
     policy: str | None = None,
     params: Mapping[str, Any],
-    left: Left | None = None,
+    left: PreviousRun | None = None,
 ) -> Iterator[Run]:
     """Show a stage execution as an MLflow run; at the end of the block complete it from what is on disk.
 

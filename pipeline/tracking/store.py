@@ -15,7 +15,7 @@ from pipeline.tracking.address import Patience, patience
 from pipeline.tracking.description import History, Projection, describe, missing_results, shown_params
 from pipeline.tracking.execution import Execution
 from pipeline.tracking.landings import before_after_table, completions_table, landings, outcome
-from pipeline.tracking.recording import Left, LiveRun, Point
+from pipeline.tracking.recording import LiveRun, Point, PreviousRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +67,7 @@ class Store:
                 store._close_dead_runs()
         return store
 
-    def begin(self, execution: Execution, params: Mapping[str, Any], left: Left | None = None) -> LiveRun:
+    def begin(self, execution: Execution, params: Mapping[str, Any], left: PreviousRun | None = None) -> LiveRun:
         """Begin the run of a stage that is about to work, or go on in that of an interrupted one.
 
         Raises UserError when the store refuses it.

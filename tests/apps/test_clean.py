@@ -13,7 +13,7 @@ from tests.smoke import workspace
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(workspace.roster(["kept"], methods=["sft"])))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(workspace.roster(["kept"], methods=["sft"]), sort_keys=False))
     return tmp_path
 
 

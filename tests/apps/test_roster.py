@@ -75,6 +75,16 @@ def test_what_is_spelled_out_is_one_line_an_entry_and_read_as_it_stands(reposito
     assert load_roster().policies_of("other") == []
 
 
+def test_policies_are_in_the_order_of_the_methods_however_they_are_written(repository):
+    lines = text().splitlines(keepends=True)
+    write(
+        "".join(
+            [*(line for line in lines if "policy:" not in line), *sorted(line for line in lines if "policy:" in line)]
+        )
+    )
+    assert load_roster().policies_of("smollm2-rtp") == ["reference", "sft", "ppo", "dpo"]
+
+
 @pytest.mark.parametrize(
     "stale",
     ["", "policies: [reference, sft]\n", "trainings: {}\npolicies: {}\n", "trainings: {sft: {x-0: {}}}\npolicies: 7\n"],

@@ -123,7 +123,9 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "temporary").mkdir()
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(workspace.roster(["canary"])), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump(workspace.roster(["canary"]), sort_keys=False), encoding="utf-8"
+    )
     files = {"datasets/owner/rows/rows.jsonl": ROWS, "datasets/owner/closed/rows.jsonl": ROWS}
     with serving(Hub(files, gated=frozenset({"datasets/owner/closed"}))) as hub:
         yield Place(tmp_path, hub)

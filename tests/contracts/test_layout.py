@@ -75,6 +75,12 @@ def test_reading_all_declarations_loads_no_library_of_weight(root):
     assert done.stdout.strip() == "[]"
 
 
+def test_a_file_that_is_started_starts_at_its_end(imports):
+    for module, tree in imports.trees.items():
+        starts = [number for number, node in enumerate(tree.body) if "__main__" in ast.unparse(node)]
+        assert starts in ([], [len(tree.body) - 1]), module
+
+
 def test_stages_do_not_import_each_other(imports):
     for module, imported in imports.direct.items():
         if module.startswith("stages."):

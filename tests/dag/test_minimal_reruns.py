@@ -53,7 +53,8 @@ AFTER_CODE = {
     "pipeline/methods/sft": FROM_REFERENCE,  # it trains references too
     "pipeline/methods/ppo": AFTER_SECTION["methods.ppo"],
     "pipeline/methods/dpo": AFTER_SECTION["methods.dpo"],
-    "pipeline/methods/__init__.py": [],
+    "pipeline/methods/__init__.py": ["evaluate"],  # policies are in its order
+    "pipeline/evaluation/metrics/__init__.py": ["evaluate"],
     "pipeline/scorers/__init__.py": [],
     "pipeline/apps/plan": [],
     "pipeline/scorers/fitting.py": AFTER_SECTION["judge"],
@@ -222,8 +223,9 @@ def test_a_new_method_trains_itself_and_reruns_nothing_else_but_evaluate(workspa
     before = (workspace.root / FILE).read_text()
     workspace.methods.append("toy")
     workspace.name([EXPERIMENT], [0])
-    with added(workspace, "methods", METHOD_FILE):
-        assert workspace.repro() == set()
+    (workspace.root / "pipeline" / "methods" / "loop" / "helper.py").write_text("VALUE = 0\n")
+    with added(workspace, "methods", "from pipeline.methods.loop import helper\n" + METHOD_FILE):
+        assert workspace.repro() == executions(["evaluate"])
         parameters = yaml.safe_load(before)
         parameters["methods"]["toy"] = {"value": 0}
         workspace.edit(FILE, **parameters)

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from pipeline.apps import table
 from pipeline.config.rules import RATES
-from pipeline.config.sections import LABELS
-from pipeline.data.schema import to_json
+from pipeline.data.schema import LABELS, to_json
 from pipeline.evaluation import shape, statistics
 from pipeline.evaluation.measure import Frame, Outputs
 from pipeline.evaluation.metrics import METRICS, refusal

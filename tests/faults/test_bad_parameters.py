@@ -134,7 +134,7 @@ VALUES: list[tuple[str, Any, str, str]] = [  # key, value, stage and axes, what 
     ("methods__dpo__beta", GONE, "train_dpo smoke 0", "missing; expected a value; add it"),
     ("complete", GONE, "complete smoke 0 sft", "missing; expected a value; add it"),
     ("reward__scorer__kind", GONE, "preferences smoke 0", "kind: expected a kind, got no such key"),
-    ("reward__scorer__kind", "pickle", "preferences smoke 0", "kind: expected 'embedding_head'"),
+    ("reward__scorer__kind", "pickle", "preferences smoke 0", "kind: expected 'profanity_check', 'embedding_head'"),
     ("methods__sft__learning_rate", "2.0e-4", "train_sft smoke 0", "valid number, got '2.0e-4'"),
     ("methods__sft__learning_rate", float("inf"), "train_sft smoke 0", "got inf"),
     ("methods__sft__learning_rate", 1.0e300, "train_sft smoke 0", "less than or equal to 1"),
@@ -238,7 +238,7 @@ def test_several_mistakes_are_told_at_once_and_not_without_end(workplace):
     before = outputs()
     outcome = run("format", "smoke")
     assert outcome.code == 2 and outcome.traceback is None and outputs() == before
-    assert [line.split(": ")[-2] for line in outcome.stderr.splitlines()] == ["methods.dpo.beta", "methods.ppo.steps"]
+    assert [line.split(": ")[-2] for line in outcome.stderr.splitlines()] == ["methods.ppo.steps", "methods.dpo.beta"]
     put(**{f"unknown_{number}": number for number in range(500)})()
     outcome = run("format", "smoke")
     assert outcome.code == 2 and "and 482 more; correct these first" in outcome.stderr

@@ -1,11 +1,12 @@
 """What cannot be measured: broken questions, weights that compute no numbers, scorers that score nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.scorers import loading
+from pipeline.scorers import SCORERS
 from pipeline.scorers.scoring import score_each
 from tests.faults.breaking import (
     COMPLETE,
@@ -169,5 +170,5 @@ class Speechless:
 def test_a_scorer_that_scores_nothing_is_refused(
     command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_keyword", lambda *_: Speechless())
+    monkeypatch.setitem(SCORERS, "keyword", replace(SCORERS["keyword"], load=lambda *_: Speechless()))
     assert "score none of" in refused(*command.split(), names=("vowels",))

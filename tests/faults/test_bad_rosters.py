@@ -90,7 +90,7 @@ def write_roster(content: Any) -> None:
     if content is None:
         PARAMS.unlink()
     else:
-        PARAMS.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content).encode())
+        PARAMS.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content, sort_keys=False).encode())
 
 
 @pytest.mark.parametrize(("content", "names"), [row[1:] for row in ROSTERS], ids=[row[0] for row in ROSTERS])
@@ -162,7 +162,7 @@ SOUND: list[tuple[str, bytes]] = [
     ("windows_line_ends", b"experiments:\r\n  - smoke # c\r\nseeds: [0]\r\ntrainings: {}\r\npolicies: {}\r\n"),
     ("flow", b"experiments: ['smoke'] # c\nseeds: [0, 1]\ntrainings: {}\npolicies: {}\n"),
     ("as_it_was_before", b"experiments: # b\n  - smoke # c\nseeds: [0] # d\npolicies: [reference, sft]\n"),
-    ("spelled_out", yaml.safe_dump(ROSTER).encode()),
+    ("spelled_out", yaml.safe_dump(ROSTER, sort_keys=False).encode()),
     ("no_newline_at_the_end", b"policies: {}\ntrainings: {}\nseeds: [0]\nexperiments:\n- smoke"),
     ("one_line_of_json", b'{"experiments": ["smoke"], "seeds": [0]}\n'),
     ("document_marks", b"%YAML 1.1\n---\nexperiments: [smoke]\nseeds: [0]\n...\n"),

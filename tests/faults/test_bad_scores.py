@@ -222,13 +222,13 @@ def test_completions_are_not_evaluated_without_their_prompts(workplace, damage, 
     ([7], "completions/smoke/7/reference.jsonl: not found"),
 ])  # fmt: skip
 def test_a_roster_of_what_was_never_run_is_not_evaluated(workplace, seeds, named):
-    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], seeds)))
+    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], seeds), sort_keys=False))
     refused("evaluate", "smoke", names=(named,))
 
 
 def test_scores_of_another_seed_do_not_pass_for_those_of_other_prompts(workplace):
     """The rows of seed 0 with the prompts of another evaluation: the keys tell."""
-    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], [0, 1])))
+    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster(["smoke"], [0, 1]), sort_keys=False))
     for kind in ("completions", "scores", "probes"):
         for policy in ("reference", "sft", "ppo", "dpo"):
             copied = Path(kind, "smoke", "1", f"{policy}.jsonl")

@@ -18,7 +18,7 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path / "proc"
 
 
-def found(proc: Path, cgroup: str, files: dict[str, str]) -> machine.Room:
+def found(proc: Path, cgroup: str, files: dict[str, str]) -> machine.AvailableMemory:
     (proc / "self" / "cgroup").write_text(cgroup)
     root = proc.parent / "cgroup"
     for place, text in files.items():

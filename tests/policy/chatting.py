@@ -64,7 +64,7 @@ def write_parameters(**changed: Any) -> None:
     file = paths.experiment_file(EXPERIMENT)
     file.parent.mkdir(exist_ok=True)
     file.write_text(yaml.safe_dump(parameters), encoding="utf-8")
-    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([EXPERIMENT])))
+    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([EXPERIMENT]), sort_keys=False))
 
 
 def write_base(template: str | None = TEMPLATE) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.declarations import rooms
+from pipeline.config.schema import experiment_file
 from pipeline.config.sections import RewardSection
 from pipeline.io import paths
 from pipeline.scorers.ensemble import EnsembleScorer, Member, combine
@@ -14,6 +16,7 @@ from pipeline.scorers.loading import load_reward, load_scorer, sources_of
 from pipeline.sources.pins import declared
 from tests.scorers import tiny_classifiers as tiny
 
+experiment_file(rooms())  # says which scorers there are, without which the section of an ensemble is not complete
 TEXTS = ["a darn silly day", "a darn day", "a day"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.smoke.workspace import DVC, EXPERIMENT, Workspace
+from tests.smoke.workspace import DVC, EXPERIMENT, Workspace, command
 
 PATIENCE = 120  # seconds until something that should have happened counts as failed
 AXES = (EXPERIMENT, "0", "ppo")
@@ -89,9 +89,9 @@ def said(workspace: Workspace) -> str:
 
 def stages_of(workspace: Workspace, stage: str = "score") -> list[psutil.Process]:
     """Return the processes of a stage that work in this working copy, whoever their parent is."""
-    root, found = str(workspace.root.resolve()), []
+    root, found, words = str(workspace.root.resolve()), [], set(command(stage))
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-        is_stage = f"stages.{stage}" in (process.info["cmdline"] or [])
+        is_stage = words <= set(process.info["cmdline"] or [])
         if is_stage and process.info["cwd"] == root and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found

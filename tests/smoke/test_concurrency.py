@@ -28,7 +28,8 @@ METHODS = POLICIES[1:]
 TRAININGS = [f"train_{method}@{EXPERIMENT}-0" for method in METHODS]
 # Every experiment changes every training, so that none comes from DVC's run cache without a run.
 QUEUED = {
-    f"queued-{number}": {"sft.epochs": number, "ppo.steps": number + 1, "dpo.epochs": number} for number in (1, 2, 3)
+    f"queued-{number}": {"methods.sft.epochs": number, "methods.ppo.steps": number + 1, "methods.dpo.epochs": number}
+    for number in (1, 2, 3)
 }
 PATIENCE = 300  # seconds until a queue that should be done counts as stuck; a busy machine is slow
 STORES = ("sqlite", "server")

@@ -35,9 +35,11 @@ def test_parameters_are_those_that_dvc_tracks_for_the_stage(whole: WholeRun, see
     dag = whole.workspace.load("dvc.yaml")["stages"]
     parameters = whole.workspace.load(str(paths.experiment_file(EXPERIMENT)))
     for run in seen.values():
-        declared = [item for entry in dag[run.tags["stage"]]["params"] for item in entry.items()]
+        node = dag[run.tags["stage"]]
+        declared = [item for entry in node.get("do", node)["params"] for item in entry.items()]
         sections = {name for file, names in declared if file.startswith("experiments/") for name in names}
-        assert {name.partition(".")[0] for name in run.params} == sections, run.name
+        found = [[section for section in sections if f"{name}.".startswith(f"{section}.")] for name in run.params]
+        assert {section for (section,) in found} == sections, run.name
     assert seen["ppo"].params["methods.ppo.steps"] == "3"
     assert seen["dpo"].params["methods.dpo.beta"] == str(parameters["methods"]["dpo"]["beta"])
     assert json.loads(seen["sft"].params["reward.scorer.keywords"]) == list("aeiou")

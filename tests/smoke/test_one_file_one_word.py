@@ -28,7 +28,7 @@ METHOD = '''
 
         examples = []
         for row in training.samples():
-            best = min(row.samples, key=lambda sample: sample.toxicity)
+            best = min(row.samples, key=lambda sample: 1.0 if sample.toxicity is None else sample.toxicity)
             examples.append(Example(row.prompt_ids, best.token_ids))
         architecture, model, tokenizer = training.settings.model.architecture, training.model, training.tokenizer
         curves = fit(

@@ -1,5 +1,6 @@
 """SFT, PPO and DPO, each killed five times at random updates and started again by `dvc repro`: not a bit is lost."""
 
+import copy
 import random
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from tests.smoke import store, torture
 from tests.smoke.stopping import stopped, wait_until
-from tests.smoke.workspace import EXPERIMENT, Workspace
+from tests.smoke.workspace import EXPERIMENT, Workspace, change
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
 KILLS = 5

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.io import paths, process
 from tests.smoke.conftest import WholeRun
-from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, executed, sha256, stages
+from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, change, command, executed, sha256, stages
 
 JUDGES = {"consonants", "vowels", "letter"}
 METRICS = {"toxicity_mean", "expected_max_toxicity", "toxicity_probability", "toxic_fraction"}

@@ -180,7 +180,9 @@ def copy_code(root: Path) -> None:
 
 def settled(root: Path, name: str, parameters: dict[str, Any], seeds: Sequence[int] = (0,)) -> Workspace:
     """Give a copy of the code one experiment and a roster with nothing else, and commit it."""
-    (root / "params.yaml").write_text(yaml.safe_dump(roster([name], seeds, list(parameters["methods"]))))
+    (root / "params.yaml").write_text(
+        yaml.safe_dump(roster([name], seeds, list(parameters["methods"])), sort_keys=False)
+    )
     (root / "experiments").mkdir()
     (root / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
     workspace = Workspace(root)

@@ -36,13 +36,16 @@ def lay_out() -> None:
 
 
 def write_roster(seeds: list[int]) -> None:
-    """Write params.yaml."""
-    Path("params.yaml").write_text(yaml.safe_dump(workspace.roster([EXPERIMENT], seeds)))
+    """Write params.yaml as where the experiment names two methods."""
+    Path("params.yaml").write_text(
+        yaml.safe_dump(workspace.roster([EXPERIMENT], seeds, ["sft", "ppo"]), sort_keys=False)
+    )
 
 
 def sections(stage: str) -> tuple[str, ...]:
     """Return the sections of the experiment file that dvc.yaml declares for a stage."""
-    declared = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]["params"]
+    node = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]
+    declared = node.get("do", node)["params"]
     return tuple(next(names for item in declared for file, names in item.items() if file.startswith("experiments/")))
 
 

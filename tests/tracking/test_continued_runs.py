@@ -17,7 +17,7 @@ from pipeline.tracking import runs
 from tests.tracking import made_up as given
 
 key, ending = sys.argv[1:]
-params, left = {{"methods.ppo.steps": 40}}, runs.Left(key, None)
+params, left = {{"methods.ppo.steps": 40}}, runs.PreviousRun(key, None)
 with runs.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params=params, left=left) as run:
     open("run_id", "w").write(run.run_id)
     for step, values in given.CURVES[:{HALF}]:
@@ -33,10 +33,10 @@ def interrupted(key: str, ending: str) -> int:
     return given.python(f"import sys; sys.argv[1:] = ['{key}', '{ending}']\n{INTERRUPTED}").returncode
 
 
-def left(key: str = "same") -> runs.Left:
+def left(key: str = "same") -> runs.PreviousRun:
     """Return what an interrupted training of this key leaves beside its checkpoints."""
     path = Path("run_id")
-    return runs.Left(key, path.read_text() if path.exists() else None)
+    return runs.PreviousRun(key, path.read_text() if path.exists() else None)
 
 
 def train(key: str, first: int = 0) -> None:

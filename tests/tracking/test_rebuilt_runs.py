@@ -15,6 +15,7 @@ from pipeline.tracking import provenance, runs
 from tests.tracking import made_up as given
 
 EXPERIMENT = given.EXPERIMENT
+RATE = "methods.ppo.learning_rate"
 
 
 def train(stage: str = "train_ppo", policy: str = "ppo") -> None:
@@ -33,9 +34,10 @@ def git(*arguments: str) -> str:
 
 
 def lock(stage: str = "train_ppo", **changed: Any) -> None:
-    """Record a training in dvc.lock as DVC does: the sections as they are in the file."""
+    """Record a training in dvc.lock as DVC does: the sections as they are in the file, each by its dotted name."""
     name = str(paths.experiment_file(EXPERIMENT))
     raw = yaml.safe_load(Path(name).read_text())
+    raw |= {f"methods.{method}": values for method, values in raw["methods"].items()}
     sections = {section: raw[section] for section in given.sections(stage)} | changed
     train_file = paths.formatted(EXPERIMENT, "train")
     deps = [{"path": str(train_file), "hash": "md5", "md5": provenance.file_md5(train_file), "size": 1}]
@@ -67,7 +69,9 @@ class TestRebuilding:
         (run,) = given.runs()
         held = given.contents(run)
         assert held["name"] == "ppo"
-        assert held["params"]["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
+        assert held["params"]["methods.ppo.learning_rate"] == str(
+            given.params("train_ppo")["methods.ppo.learning_rate"]
+        )
         assert held["history"]["policy/loss"] == [(step, round(row["policy/loss"], 6)) for step, row in given.CURVES]
         assert held["history"]["objective/kl"] == [(0, 2.5)]
         assert held["history"]["final/objective/score"] == [(0, 0.75)]
@@ -97,18 +101,18 @@ class TestRebuilding:
     def test_takes_parameters_from_the_lock(self) -> None:
         given.leave_inputs()
         given.leave_training("ppo")
-        lock(ppo={"learning_rate": 0.125, "steps": 3})
+        lock(**{"methods.ppo": {"learning_rate": 0.125, "steps": 3}})
         track.rebuild(EXPERIMENT)
         (run,) = given.runs(stage="train_ppo")
-        assert run.data.params["ppo.learning_rate"] == "0.125"
-        assert "ppo.epochs" not in run.data.params
+        assert run.data.params[RATE] == "0.125"
+        assert "methods.ppo.epochs" not in run.data.params
 
     def test_takes_parameters_from_the_file_where_nothing_is_locked(self) -> None:
         given.leave_training("ppo")
         track.rebuild(EXPERIMENT)
         (run,) = given.runs(stage="train_ppo")
-        assert run.data.params["ppo.learning_rate"] == str(given.params("train_ppo")["ppo.learning_rate"])
-        assert not any(name.startswith("sft.") for name in run.data.params)
+        assert run.data.params[RATE] == str(given.params("train_ppo")["methods.ppo.learning_rate"])
+        assert not any(name.startswith("methods.sft.") for name in run.data.params)
 
     def test_attaches_an_adapter_that_was_pulled_later(self, capsys: pytest.CaptureFixture[str]) -> None:
         given.leave_training("ppo")

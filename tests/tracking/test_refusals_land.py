@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.io import paths
 from pipeline.io.records import read_json, write_json, write_jsonl
-from pipeline.tracking.landings import landings
+from pipeline.tracking.landings import completions_table, landings
 from tests.tracking import evaluated
 
 EXPERIMENT = "exp"
@@ -26,8 +26,7 @@ def leave(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[
             found["sft"]["seeds"][seed]["refusal"] = entry
         evaluated.leave(EXPERIMENT, found)
         return {
-            f"{landing.execution.method}-{landing.execution.seed}": landing.metrics
-            for landing in landings(EXPERIMENT)
+            f"{landing.execution.method}-{landing.execution.seed}": landing.metrics for landing in landings(EXPERIMENT)
         }
 
     return written
@@ -72,6 +71,6 @@ def test_the_table_of_completions_says_which_declines(leave: Callable[..., dict[
         ]
         write_jsonl(paths.completions(EXPERIMENT, 0, policy), completions)
         write_jsonl(paths.scores(EXPERIMENT, 0, policy), [*scores, *refused])
-    columns = judged.completions_table(EXPERIMENT)
+    columns = completions_table(EXPERIMENT)
     assert columns is not None and columns["refusal"] == [1.0, 0.0, None] * 2
     assert columns["toxicity/minilm"] == [0.1] * 6

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("repository")
 TRAINING = f"""
 from pipeline.tracking import runs
 from tests.tracking import made_up as given
-left = runs.Left("{KEY}", None)
+left = runs.PreviousRun("{KEY}", None)
 with runs.start("train_ppo", experiment="{EXPERIMENT}", seed=0, params={{}}, left=left):
     print("begun", flush=True)
     input()
@@ -105,7 +105,7 @@ def test_a_training_that_goes_on_while_others_look_for_dead_ones_is_running(
     training: "Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = given.runs()
-    left = runs.Left(KEY, run.info.run_id)
+    left = runs.PreviousRun(KEY, run.info.run_id)
     store = runs.Store.open(EXPERIMENT)
     training.kill()
     training.wait()

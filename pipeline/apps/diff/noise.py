@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.apps.diff.protocol import BY_THRESHOLD, Evaluation, is_measured_with, other_judges, same_refusals
 from pipeline.apps.diff.snapshot import REMEDY
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 from pipeline.evaluation import statistics
 from pipeline.evaluation.shape import REFUSAL_RATE
 from pipeline.evaluation.statistics import Array, Interval

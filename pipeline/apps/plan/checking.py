@@ -90,13 +90,13 @@ def _hours(count: float | None, shape: "Shape") -> str:
     return f"{told}, roughly {count:.1f} hours" if minutes >= 120 else f"{told}, roughly {minutes} minutes"
 
 
-def _told(needed: Peak, left: machine.Room | None) -> str:
+def _told(needed: Peak, left: machine.AvailableMemory | None) -> str:
     card = f" and about {gb(needed.device)} of the GPU's" if needed.device else ""
     of = f"; {left.bound} {gb(left.bytes)}" if left else ""
     return f"needs about {gb(needed.host)} of memory at its peak{card}{of}"
 
 
-def _refusal(stage: str, file: ExperimentFile, needed: int, left: machine.Room) -> str:
+def _refusal(stage: str, file: ExperimentFile, needed: int, left: machine.AvailableMemory) -> str:
     ways = [f"lower {' or '.join(_SIZES[stage])}"]
     if not file.model.gradient_checkpointing and stage.startswith(("train", "reference")):
         ways.append("set model.gradient_checkpointing to true")

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.apps.report import forest
 from pipeline.apps.report.forest import Bar
 from pipeline.apps.report.numbers import Interval, find, interval
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 from pipeline.evaluation.shape import ALL
 
 REFERENCE = "reference"

@@ -33,10 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(1 if verified.faults(parsed.allow_missing) else 0)
 
 
-if __name__ == "__main__":
-    main()
-
-
 def table(findings: Sequence[Finding]) -> Table:
     """Return how many of each group are ok, missing and different."""
     shown = Table(box=box.SIMPLE_HEAD)
@@ -91,3 +87,7 @@ def watched(paths: Sequence[str], console: Console) -> Iterable[str]:
             progress.update(task, description=path)
             yield path
             progress.advance(task)
+
+
+if __name__ == "__main__":
+    main()

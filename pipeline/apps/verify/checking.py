@@ -136,7 +136,7 @@ def _changes(entry: Declared, lock: Recorded) -> Iterator[tuple[str, str]]:
 
 
 def check_parameters(entries: Sequence[Recorded]) -> Iterator[Finding]:
-    """Yield whether each value that the lock records is the one in its file, by file and top-level key."""
+    """Yield whether each value that the lock records is the one in its file, by file and dotted key."""
     files: dict[str, Mapping[str, Any] | None] = {}
     users: dict[tuple[str, str, str], tuple[Any, list[str]]] = {}
     for entry in entries:
@@ -154,10 +154,20 @@ def _parameter(path: str, key: str, value: Any, file: Mapping[str, Any] | None, 
     repro = f"`dvc repro {names[0]}`" if len(names) == 1 else f"`dvc repro` ({len(names)} stages read it)"
     if file is None:
         return Finding(PARAMETERS, what, MISSING, "a parameter file", "none", f"`git checkout -- {path}`")
-    changes = list(differences({key: value}, {key: file[key]} if key in file else {}))
+    changes = list(differences({key: value}, _section(file, key)))
     if not changes:
         return Finding(PARAMETERS, what)
     return Finding(PARAMETERS, what, DIFFERENT, *in_words(changes), f"restore the value, or {repro}")
+
+
+def _section(file: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what stands in a file under a dotted key, by that key; nothing where there is no such key."""
+    found: Any = file
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return {}
+        found = found[part]
+    return {key: found}
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:

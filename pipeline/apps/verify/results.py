@@ -18,7 +18,7 @@ from pipeline.io.hashing import adapter_fingerprint
 
 ADAPTERS, METRICS = "adapters", "metrics"
 # Of the stage `evaluate`.
-SECTIONS = ("identity", "fluency", "refusal", "complete", "reward", "probe", "score", "evaluate")
+SECTIONS = ("identity", "fluency", "refusal", "methods", "complete", "reward", "probe", "score", "evaluate")
 REFERENCE = "reference"
 
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.config.declarations import Metric
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 from pipeline.evaluation import statistics, toxicity
 from pipeline.evaluation.measure import NO_INTERVAL, Frame, Measure, Outputs
 from pipeline.evaluation.shape import ALL, REFUSAL_RATE

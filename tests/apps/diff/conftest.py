@@ -22,7 +22,7 @@ class Repository:
     def write(self, path: str, value: Any) -> None:
         """Write YAML."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(yaml.safe_dump(value))
+        Path(path).write_text(yaml.safe_dump(value, sort_keys=False))
 
     def roster(self, *experiments: str) -> None:
         """Write params.yaml."""

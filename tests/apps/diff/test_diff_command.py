@@ -40,6 +40,26 @@ class TestParameters:
         assert ["lora.r", "-", "8"] in found
         assert len(found) == 2 + 3
 
+    def test_a_method_whose_section_stood_beside_all_others_is_the_same_method(
+        self, repository: Repository, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        repository.parameters({"dpo": PARAMETERS["methods"]["dpo"], "scorers": PARAMETERS["scorers"]})
+        repository.commit()
+        repository.parameters()
+        assert "Nothing changed." in printed(capsys, "HEAD")
+        repository.parameters(PARAMETERS | {"methods": {"dpo": {"beta": 0.3, "epochs": 2}}})
+        assert [row for row in rows(printed(capsys, "HEAD", "--markdown")) if row[0].startswith("methods")] == [
+            ["methods.dpo.beta", "0.1", "0.3"]
+        ]
+
+    def test_what_the_roster_spells_out_is_no_change_of_its_own(
+        self, repository: Repository, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        repository.write("params.yaml", {"experiments": [EXPERIMENT], "seeds": [0], "policies": ["reference", "sft"]})
+        repository.commit()
+        repository.roster(EXPERIMENT)
+        assert "Nothing changed." in printed(capsys, "HEAD")
+
     def test_experiments_that_came_and_went(self, repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
         repository.roster("another")
         repository.parameters(experiment="another")

@@ -58,5 +58,5 @@ def write_parameters(tiny: TinyModel, **model: Any) -> None:
         parameters["fluency"] = FLUENCY
     paths.experiment_file(NAME).parent.mkdir(exist_ok=True)
     paths.experiment_file(NAME).write_text(yaml.safe_dump(parameters))
-    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([NAME], [SEED])))
+    paths.roster_file().write_text(yaml.safe_dump(workspace.roster([NAME], [SEED]), sort_keys=False))
     shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")

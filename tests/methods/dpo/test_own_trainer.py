@@ -179,7 +179,7 @@ def test_what_is_no_number_ends_the_training_and_names_update_and_prompts(poison
     assert heard == [1, 2, 3]
     assert set(raised.value.prompt_ids) <= {pair.prompt_id for pair in PAIRS} and len(raised.value.prompt_ids) == 4
     assert all(name in str(raised.value) for name in raised.value.prompt_ids)
-    assert "dpo.learning_rate" in str(raised.value)
+    assert "methods.dpo.learning_rate" in str(raised.value)
 
 
 def test_a_reference_that_is_no_number_ends_the_training_before_it_begins():

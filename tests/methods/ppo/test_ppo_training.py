@@ -120,5 +120,7 @@ def test_no_prompt_comes_twice_in_a_round(seed):
 
 
 def test_a_step_that_needs_more_prompts_than_there_are_is_refused():
-    with pytest.raises(UserError, match="ppo.prompts_per_step: expected at most the 3 train prompts, got 4"):
+    with pytest.raises(
+        UserError, match=r"^methods\.ppo\.prompts_per_step: expected at most the 3 train prompts, got 4"
+    ):
         next(endless_batches(tiny_llama.prompts(3), 4, 0))

@@ -33,7 +33,7 @@ def loaded(folder):
 @pytest.fixture
 def policy(tiny, learnt):
     """Return a policy on a trained reference, saved as a training of SFT leaves it."""
-    (learnt / "params.yaml").write_text(yaml.safe_dump(workspace.roster([NAME], [SEED], ["sft"])))
+    (learnt / "params.yaml").write_text(yaml.safe_dump(workspace.roster([NAME], [SEED], ["sft"]), sort_keys=False))
     (learnt / "dvc.yaml").write_text((Path(__file__).parents[3] / "dvc.yaml").read_text())
     policy = tiny.new_policy()
     perturb(policy.model, 0.3)

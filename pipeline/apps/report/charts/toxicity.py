@@ -19,7 +19,7 @@ from pipeline.apps.report.charts.panel import (
 )
 from pipeline.apps.report.numbers import find, interval, label
 from pipeline.apps.report.roles import judges_in_order, role
-from pipeline.config.sections import LABELS
+from pipeline.data.schema import LABELS
 
 REFERENCE = "reference"
 MOST_CATEGORIES = 20  # drawn; more would be a page of bars
