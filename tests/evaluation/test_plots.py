@@ -4,13 +4,13 @@ import csv
 
 import numpy as np
 import pytest
-from tests.report.made import NAME, Made
-from tests.report.made_numbers import BASELINES, CATEGORIES, JUDGES, POLICIES
 
 from pipeline.evaluation import toxicity
 from pipeline.evaluation.judged import read
 from pipeline.evaluation.plots import write_plots
 from pipeline.io import paths
+from tests.apps.report.made import NAME, Made
+from tests.apps.report.made_numbers import BASELINES, CATEGORIES, JUDGES, POLICIES
 
 FILES = ("evaluation", "pareto", "categories", "scores", "prompts")
 

@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from pipeline.apps import table
-from pipeline.config.rules import RATES
+from pipeline.data.chat import RATES
 from pipeline.data.schema import LABELS, to_json
 from pipeline.evaluation import shape, statistics
 from pipeline.evaluation.measure import Frame, Outputs
