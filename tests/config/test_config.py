@@ -60,7 +60,7 @@ def problems(*sections):
         ({"pppo": {}}, "pppo: unknown key"),
         ({"methods__dpo__beta": REMOVED}, "methods.dpo.beta: missing"),
         ({"methods": REMOVED}, "methods: missing"),
-        ({"methods__rlhf": {}}, "methods.rlhf: unknown key"),
+        ({"methods__rlhf": {}}, "methods.rlhf: no such method; name one of sft, ppo, dpo"),
         ({"sft": {}}, "sft: unknown key"),
         ({"methods__ppo__steps": "20"}, "methods.ppo.steps: input should be a valid integer, got '20'"),
         ({"methods__ppo__steps": 20.5}, "methods.ppo.steps: input should be a valid integer"),

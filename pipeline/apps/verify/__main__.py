@@ -75,7 +75,7 @@ def _lines(faults: Sequence[Finding]) -> Iterator[Text]:
     yield Text(f"  expected {first.expected}; found {first.found}")
     remedies = list(dict.fromkeys(fault.remedy for fault in faults))
     more = f" and so on, {len(remedies)} in all" if len(remedies) > NAMED else ""
-    yield Text(f"  {', '.join(remedies[:NAMED])}{more}")
+    yield Text(f"  {'; '.join(remedies[:NAMED])}{more}")
 
 
 def watched(paths: Sequence[str], console: Console) -> Iterable[str]:

@@ -44,7 +44,7 @@ def test_an_edited_parameter_is_named_with_both_values(recorded, capsys):
     verdict = recorded.verify(capsys)
     assert verdict.code == 1
     assert verdict.faulty() == {"parameters"}
-    told = verdict.fault(f"{EXPERIMENT}: methods.dpo")
+    told = verdict.fault(f"{EXPERIMENT}: methods, {EXPERIMENT}: methods.dpo")  # evaluate reads all methods
     assert f"expected methods.dpo.beta {beta}; found methods.dpo.beta 0.25" in told
     assert told.endswith("`dvc repro train_dpo@smoke-0`")
 
@@ -80,10 +80,10 @@ def test_words_of_a_list_are_not_printed(recorded, capsys):
             "expected deps without env.json; found it in dvc.yaml",
         ),
         (
-            "      - pipeline/sources\n",
+            "      - pipeline/sources/url.py\n",
             "",
             "download@smoke",
-            "expected deps with pipeline/sources; found none of it in dvc.yaml",
+            "expected deps with pipeline/sources/url.py; found none of it in dvc.yaml",
         ),
         (
             "          - scorers\n",
