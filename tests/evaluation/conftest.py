@@ -1,7 +1,7 @@
 """An experiment on disk that was completed and scored, for tests to evaluate, alter and break."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.data.schema import prompt_row, to_json
 from pipeline.io import paths
 from pipeline.io.records import read_json, read_jsonl, write_json, write_jsonl
 from pipeline.tracking.recording import NullRun
+from tests.smoke import workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ["reference", "sft", "ppo", "dpo"]
@@ -48,10 +49,14 @@ class Experiment:
         paths.experiment_file(self.name).parent.mkdir(exist_ok=True)
         paths.experiment_file(self.name).write_text(yaml.safe_dump(file), encoding="utf-8")
 
-    def roster(self, seeds: list[int], policies: list[str] = POLICIES) -> None:
-        """Write params.yaml."""
-        roster = {"experiments": [self.name], "seeds": seeds, "policies": policies}
-        paths.roster_file().write_text(yaml.safe_dump(roster), encoding="utf-8")
+    def roster(self, seeds: list[int], methods: Sequence[str] = POLICIES[1:]) -> None:
+        """Write params.yaml, and let the experiment name these methods alone."""
+        place = paths.experiment_file(self.name)
+        file = yaml.safe_load(place.read_text(encoding="utf-8"))
+        file["methods"] = {name: section for name, section in file["methods"].items() if name in methods}
+        place.write_text(yaml.safe_dump(file), encoding="utf-8")
+        roster = yaml.safe_dump(workspace.roster([self.name], seeds, methods))
+        paths.roster_file().write_text(roster, encoding="utf-8")
 
     def make(self, seeds: list[int]) -> None:
         """Write completions, scores and probes of every policy, different for each seed and policy, and the cards."""

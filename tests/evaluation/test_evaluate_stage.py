@@ -143,7 +143,7 @@ def test_seeds_are_pooled_with_equal_weight(experiment):
 
 def test_a_policy_that_leaves_the_roster_is_ignored(experiment, caplog):
     caplog.set_level(logging.INFO)
-    experiment.roster([0], ["reference", "dpo"])
+    experiment.roster([0], ["dpo"])
     evaluation = experiment.evaluate()
     assert set(evaluation) == {"schema_version", "meta", "reference", "dpo", *ABOUT_ALL}
     assert set(evaluation["comparisons"]) == {"dpo"}

@@ -42,7 +42,7 @@ def run(policy):
     """Run the stage and return the rows that it wrote."""
     from stages.probe import NODE, main
 
-    main(Stage("probe", "exp", load("exp", NODE.sections), NullRun(), 0, policy))
+    main(Stage("probe", "exp", load("exp", NODE.sections), NullRun(), 0, policy=policy))
     return read_jsonl(paths.probes("exp", 0, policy))
 
 
