@@ -219,7 +219,7 @@ def test_a_new_metric_reruns_evaluate_alone(workspace):
     workspace.repro()
 
 
-def test_a_new_method_trains_itself_and_reruns_nothing_else_but_evaluate(workspace):
+def test_a_new_method_trains_itself_and_reruns_nothing_else_but_evaluate(workspace, monkeypatch):
     before = (workspace.root / FILE).read_text()
     workspace.methods.append("toy")
     workspace.name([EXPERIMENT], [0])
@@ -236,6 +236,8 @@ def test_a_new_method_trains_itself_and_reruns_nothing_else_but_evaluate(workspa
     workspace.methods.remove("toy")
     workspace.name([EXPERIMENT], [0])
     assert workspace.repro() == executions(["evaluate"])  # the files of the toy still lie there
+    clean(workspace, monkeypatch)
+    workspace.repro()
 
 
 def test_a_docstring_in_an_exempt_module_reruns_nothing_and_another_rounding_everything_that_writes(workspace):

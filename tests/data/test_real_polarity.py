@@ -5,13 +5,14 @@ import gzip
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from pipeline.config.sections import DatasetPreferences, ExperimentFile, RefusalSection
+from pipeline.config.loader import load
+from pipeline.config.sections import DatasetPreferences, RefusalSection
 from pipeline.data.schema import PromptRow, prompt_row
 from pipeline.io.errors import UserError
 from pipeline.policy.types import Prompt
@@ -50,11 +51,10 @@ def paradetox() -> Iterator[PromptRow]:
 @pytest.fixture(scope="module")
 def reward() -> Reward:
     """Return the default experiment's reward: the real alt-profanity-check."""
-    file = yaml.safe_load((ROOT / "experiments" / "smollm2-rtp.yaml").read_text(encoding="utf-8"))
-    section: Any = ExperimentFile.model_fields["reward"].annotation
-    checked = section.model_validate(file["reward"])
-    scorer = load_scorer(checked.name, checked.scorer, Path(), "real")
-    return Reward(checked, scorer, scorer.score)
+    with chdir(ROOT):
+        section = load("smollm2-rtp", ("reward",)).reward
+    scorer = load_scorer(section.name, section.scorer, Path(), "real")
+    return Reward(section, scorer, scorer.score)
 
 
 def linted(rows: list[PromptRow], polarity: str, reward: Reward) -> tuple[dict[str, Any], DatasetPreferences, int]:
