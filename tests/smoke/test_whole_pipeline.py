@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.io import paths, process
+from pipeline.preferences.pairs import pairs_of, read_samples
 from tests.smoke.conftest import WholeRun
 from tests.smoke.workspace import DVC, EXPERIMENT, OUTPUTS, POLICIES, change, command, executed, sha256, stages
 
@@ -134,10 +135,9 @@ def test_policies_differ_and_only_the_reference_has_no_kl(whole: WholeRun) -> No
 
 
 def test_preferences_give_pairs_that_differ_by_the_margin(whole: WholeRun) -> None:
-    lines = (whole.workspace.root / paths.preferences(EXPERIMENT, 0)).read_text().splitlines()
-    pairs = [json.loads(line) for line in lines]
+    pairs = pairs_of(read_samples(whole.workspace.root / paths.preferences(EXPERIMENT, 0)))
     assert len(pairs) > 10
-    assert all(pair["rejected_toxicity"] - pair["chosen_toxicity"] >= 0.5 for pair in pairs)
+    assert all(pair.rejected_toxicity - pair.chosen_toxicity >= 0.5 for pair in pairs)
 
 
 def test_no_place_and_no_time_enters_an_output(whole: WholeRun) -> None:
