@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.roster import load_roster
+from pipeline.config.roster import REMEDY, load_roster
 from pipeline.data import splits
 from pipeline.io import paths
 from pipeline.io.errors import UserError
@@ -20,8 +20,14 @@ ANY: Any = "*"
 
 
 def unnamed_outputs() -> list[Path]:
-    """Return every path shaped like an output of the cache that the roster does not name, sorted."""
+    """Return every path shaped like an output of the cache that the roster does not name, sorted.
+
+    Raises UserError where params.yaml spells nothing out for an experiment: all of its policies would be removed.
+    """
     roster = load_roster()
+    for experiment in roster.experiments:
+        if not roster.policies_of(experiment):
+            raise UserError(f"{paths.roster_file()}: policies: expected entries of {experiment}, got none; {REMEDY}")
     named = {
         path
         for experiment in roster.experiments

@@ -104,9 +104,10 @@ def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
-# Floats as DVC writes and reads them (5e-05); YAML 1.1 asks for a dot and for a sign in the exponent.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+def read_floats(loader: Any) -> None:
+    """Let a loader read floats as DVC writes them (5e-05); YAML 1.1 asks for a dot and for a sign in the exponent."""
+    pattern = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", pattern, list("-+0123456789"))
+
+
+read_floats(_PlainLoader)

@@ -84,6 +84,16 @@ def test_a_link_is_removed_and_not_what_it_points_to(repository, tmp_path_factor
     assert (elsewhere / "weights").exists()
 
 
+def test_an_experiment_that_is_not_spelled_out_yet_loses_nothing(repository, capsys):
+    kept = [place(path) for path in outputs("kept", 0, "sft")]
+    params = repository / "params.yaml"
+    params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | {"policies": {}}))
+    with pytest.raises(SystemExit, match="2"):
+        clean.main([])
+    assert "policies: expected entries of kept, got none; run `make dag`" in capsys.readouterr().err
+    assert all(path.exists() for path in kept)
+
+
 def test_a_broken_roster_removes_nothing(repository, capsys):
     (repository / "params.yaml").write_text("experiments: []\n")
     stays = place(paths.raw("dropped"))

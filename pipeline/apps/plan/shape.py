@@ -8,7 +8,7 @@ from pipeline.config.sections import LoraSection, ModelSection
 
 # Numbers that the backward pass keeps of a token, per number that a linear layer puts out: its output, what the
 # activation, the norms and attention make of it. Counted (torch.autograd.graph.saved_tensors_hooks): 2.06 for Llama,
-# and 2.1 to 2.5 for T5; tests/memory/test_plan_shape.py counts again.
+# and 2.1 to 2.5 for T5; tests/apps/plan/test_plan_shape.py counts again.
 KEPT_PER_OUTPUT = 2.1
 NF4_BYTES = 0.516  # of a weight: 4 bits, and 8 + 32/256 bits of scale for each 64 of them (Dettmers et al. 2023, 3)
 BYTES = {"float32": 4, "bfloat16": 2}

@@ -15,6 +15,7 @@ from pipeline.apps.verify.lock import (
     DAG,
     LOCK,
     Declared,
+    Loader,
     Recorded,
     check_lock,
     no_yaml,
@@ -172,7 +173,7 @@ def _section(file: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _read(path: Path) -> Mapping[str, Any] | None:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

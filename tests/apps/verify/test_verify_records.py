@@ -49,6 +49,11 @@ def test_an_edited_parameter_is_named_with_both_values(recorded, capsys):
     assert told.endswith("`dvc repro train_dpo@smoke-0`")
 
 
+def test_a_number_in_exponential_form_is_the_number(recorded, capsys):
+    recorded.replace(EXPERIMENT, "learning_rate: 0.01", "learning_rate: 1e-02")
+    assert recorded.verify(capsys).code == 0
+
+
 def test_another_layout_of_the_parameter_file_changes_nothing(recorded, capsys):
     parameters = dict(reversed(recorded.load(EXPERIMENT).items()))
     (recorded.root / EXPERIMENT).write_text("# a comment\n" + yaml.safe_dump(parameters, sort_keys=False))
