@@ -88,7 +88,7 @@ def test_words_of_a_list_are_not_printed(recorded, capsys):
             "      - pipeline/sources/url.py\n",
             "",
             "download@smoke",
-            "expected deps with pipeline/sources/cache.py; found none of it in dvc.yaml",
+            "expected deps with pipeline/sources/url.py; found none of it in dvc.yaml",
         ),
         (
             "          - scorers\n",
