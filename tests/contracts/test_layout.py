@@ -145,8 +145,6 @@ def test_the_tree_in_the_readme_is_the_real_tree(root):
     paths = [f"pipeline/{name}" if inside else name for inside, name in listed]
     assert [path for path in paths if not (root / path).exists() or path.endswith("/") != (root / path).is_dir()] == []
     assert tuple(name.rstrip("/") for inside, name in listed if inside) == ROOMS
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}
-    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=False).stdout
-    assert {name for name in folders if f"{name}/" in tracked} == {
-        path.rstrip("/") for path in paths if "/" in path
-    } & folders
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout
+    folders = {line.partition("/")[0] for line in tracked.splitlines() if "/" in line and not line.startswith(".")}
+    assert folders == {path.partition("/")[0] for path in paths if "/" in path}
