@@ -149,7 +149,7 @@ def _check(folder: Path, model_class: Any, before: tuple[Any, Any], inputs: Sequ
         allowed=TOLERANCE * expected.abs().max().item(),
         effect=(base - expected).abs().max().item(),
     )
-    if not check.difference <= check.allowed:  # a difference that is no number is refused too
+    if not check.difference <= check.allowed:  # so that NaN is refused too
         raise UserError(
             f"model.source: {model_class.__name__}: merged, a logit differs by {check.difference:.3g} from the "
             f"policy's, expected at most {check.allowed:.3g}; load the adapter with PEFT instead"

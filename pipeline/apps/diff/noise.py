@@ -42,7 +42,7 @@ class Change:
 
 
 def by_prompt(rows: Sequence[Mapping[str, str]], place: str) -> ByPrompt:
-    """Arrange the rows of prompts.csv; an empty cell is a missing value. Raises UserError where one is no number."""
+    """Arrange the rows of prompts.csv; an empty cell is a missing value. Raises UserError where one is not a number."""
     found: dict[Place, dict[tuple[str, str], float]] = {}
     refusals = [name for name in REFUSALS if rows and name in rows[0]]
     for number, row in enumerate(rows, start=2):  # the header is line 1

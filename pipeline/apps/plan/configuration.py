@@ -68,7 +68,7 @@ def _fetched(source: Source, folder: Path) -> Any:
             raise UserError(
                 f"model.source.sha256: expected {CONFIG} among the files; add it (`make pin` finds its hash)"
             )
-        set_verbosity_error()  # the client tells every retry; what failed is told once
+        set_verbosity_error()  # the client logs every retry; we report a failure once
         hub.fetch(Source(uri=source.uri, sha256={CONFIG: pins[CONFIG]}), folder)
         return _read(folder)
     if source.uri.startswith("file:"):
