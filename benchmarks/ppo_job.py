@@ -86,8 +86,9 @@ def prompt_batches(seeds: Sequence[int], steps: int) -> list[list[list[tuple[str
     """
     from itertools import islice
 
-    from pipeline.data.schema import read_prompts
     from pipeline.methods.ppo.train import endless_batches
+
+    from pipeline.data.schema import read_prompts
     from pipeline.policy import loading
     from pipeline.policy.prompts import tokenize_prompts
 

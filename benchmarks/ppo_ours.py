@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ def train(job: Job) -> list[dict[str, Any]]:
     from pipeline.policy.types import Prompt
 
     scorer = RewardScorer()
-    trainer = _trainer(job, scorer)
+    batches = [[Prompt(name, "", tuple(token_ids)) for name, token_ids in batch] for batch in job.batches]
+    trainer = _trainer(job, scorer, [prompt for batch in batches for prompt in batch])
+    trainer.batch = batches.__getitem__  # the job's own order
     steps = []
     for number, batch in enumerate(job.batches, start=1):
-        prompts = [Prompt(name, "", tuple(token_ids)) for name, token_ids in batch]
         started = time.perf_counter()
-        statistics = trainer.step(prompts)
+        statistics = trainer.step(number - 1).statistics
         seconds = time.perf_counter() - started
         steps.append(
             {
@@ -43,7 +45,7 @@ def train(job: Job) -> list[dict[str, Any]]:
     return steps
 
 
-def _trainer(job: Job, scorer: RewardScorer) -> Any:
+def _trainer(job: Job, scorer: RewardScorer, prompts: Sequence[Any]) -> Any:
     import torch
 
     from pipeline.config.loader import load
@@ -57,7 +59,7 @@ def _trainer(job: Job, scorer: RewardScorer) -> Any:
     section = settings.model.model_copy(update={"dtype": "float32"})
     model = loading.new_policy_model(EXPERIMENT, REFERENCE_SEED, section, settings.lora)
     policy = make_policy(section.architecture, model, loading.load_tokenizer(EXPERIMENT))
-    return PPOTrainer(policy, scorer.reward(), ppo, job.seed, len(job.batches[0]))
+    return PPOTrainer(policy, scorer.reward(), prompts, ppo, job.seed)
 
 
 if __name__ == "__main__":

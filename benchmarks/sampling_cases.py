@@ -5,13 +5,13 @@ from itertools import islice
 from typing import Any
 
 import torch
+from pipeline.methods.ppo.train import endless_batches
 
 from benchmarks.distribution import Drawn
 from benchmarks.ppo_job import EXPERIMENT, REFERENCE_SEED, SECTIONS
 from pipeline.config.loader import load
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
-from pipeline.methods.ppo.train import endless_batches
 from pipeline.policy import loading
 from pipeline.policy.language_model import stop_tokens
 from pipeline.policy.making import make_policy

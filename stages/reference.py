@@ -13,15 +13,16 @@ from pipeline.io.atomic import staged
 from pipeline.io.errors import UserError
 from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
-from pipeline.methods.sft.fit import fit
-from pipeline.methods.training import summary
+from pipeline.methods.loop.checkpoints import Checkpoints
+from pipeline.methods.sft.trainer import train_on
+from pipeline.methods.training import Training, summary
 from pipeline.policy import loading
 from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
 from pipeline.policy.dev_check import dev_check
 from pipeline.policy.making import make_policy
 from pipeline.policy.prompts import tokenize_prompts
-from pipeline.scorers.loading import load_reward_scorer
-from pipeline.sources.checkpoint import check_finite
+from pipeline.scorers.loading import load_reward
+from pipeline.scorers.reward import Reward
 
 NODE = Node(
     axes=("experiment", "seed"),
@@ -40,7 +41,7 @@ def main(stage: Stage) -> None:
     """Write the reference, trained where the experiment has a task for it, and how it does on the dev prompts."""
     settings, place = stage.settings, (stage.experiment, stage.seed)
     tokenizer = loading.load_tokenizer(stage.experiment)
-    scorer = load_reward_scorer(settings.reward, stage.experiment)
+    reward = load_reward(settings.reward, stage.experiment)
     path = paths.formatted(stage.experiment, "dev")
     rows = read_prompts(path)
     prompts = tokenize_prompts(rows, tokenizer, settings.model, path)
@@ -48,38 +49,36 @@ def main(stage: Stage) -> None:
         trained: dict[str, Any] = {}
         loading.write_reference_manifest(*place, "base")
     else:
-        trained = _train(stage, tokenizer)
+        assert stage.checkpoints is not None, "run_stage opens them where there is something to train"
+        trained = _train(stage, stage.checkpoints, tokenizer, reward)
         gc.collect()  # the trainer and its model refer to each other
     model = loading.load_policy_model(*place, settings.model, "reference")  # as every later stage has it
     policy = make_policy(settings.model.architecture, model, tokenizer)
     with loading.blamed(*place, "reference"):
-        dev = dev_check(policy, prompts, scorer, settings.dev, {row.id: row.demonstrations for row in rows})
+        dev = dev_check(policy, prompts, reward.scorer, settings.dev, {row.id: row.demonstrations for row in rows})
     if dev["toxicity_mean"] is None:
         raise UserError(
-            f"reward.scorer: {scorer.name} could score none of {dev['completions']} completions; choose or repair it"
+            f"reward.scorer: {reward.name} could score none of {dev['completions']} completions; choose or repair it"
         )
     if trained:
         _check(dev, settings.reference.require)
     write_json(paths.metrics(stage.experiment, "reference", stage.seed), {"dev": dev, **trained})
 
 
-def _train(stage: Stage, tokenizer: Any) -> dict[str, Any]:
+def _train(stage: Stage, checkpoints: Checkpoints, tokenizer: Any, reward: Reward) -> dict[str, Any]:
     """Train on the demonstrations of the train split and write the reference; return what the metrics say of it."""
-    assert stage.checkpoints is not None, "run_stage opens them where there is something to train"
     settings, place = stage.settings, (stage.experiment, stage.seed)
-    reference, architecture = settings.reference, settings.model.architecture
-    model = loading.new_reference_model(*place, settings.model, reference)
-    context = make_policy(architecture, model, tokenizer).context
-    found = _demonstrated(stage, tokenizer, context)
-    curves = fit(
-        architecture, model, tokenizer, found.examples, reference, stage.seed, stage.checkpoints, stage.run.log
+    model = loading.new_reference_model(*place, settings.model, settings.reference)
+    policy = make_policy(settings.model.architecture, model, tokenizer)
+    found = _demonstrated(stage, tokenizer, policy.context)
+    training = Training(
+        "reference", "demonstrations", *place, model, tokenizer, policy, reward, settings, checkpoints, stage.run.log
     )
-    learnt = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    check_finite("reference.learning_rate", learnt, "lower it, or reference.max_grad_norm")
-    counts = summary(model, curves, len(found.examples), too_long=found.too_long, without=found.without)
-    folder = loading.write_reference(model.eval(), *place, settings.model)
-    write_csv(paths.reference_curves(*place), curves)
-    return {"adapter_sha256": adapter_fingerprint(staged(folder)), "train": counts}
+    trained = train_on(training, settings.reference, found.completions)
+    counts = {"too_long": found.too_long, "without": found.without}
+    folder = loading.write_reference(model, *place, settings.model)
+    write_csv(paths.reference_curves(*place), trained.curves)
+    return {"adapter_sha256": adapter_fingerprint(staged(folder)), "train": summary(model, trained) | counts}
 
 
 def _demonstrated(stage: Stage, tokenizer: Any, context: int | None) -> Demonstrated:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -28,8 +28,11 @@ from pipeline.config.sections import IdentitySection, ProbeSection
 from pipeline.data.schema import content_id
 from pipeline.io import records
 from pipeline.io.errors import NotFiniteError, UserError
-from pipeline.policy.types import Completion, Policy, Prompt, Trace
+from pipeline.policy.types import Completion, Prompt
 from pipeline.scorers.identity import IDENTITY, sentences
+
+if TYPE_CHECKING:
+    from pipeline.policy.language_model import LanguageModelPolicy
 
 Tokens = tuple[int, ...]
 
@@ -82,7 +85,7 @@ def given_texts(
 
 
 @torch.no_grad()
-def probe_rows(policy: Policy, texts: Sequence[Given], batch_size: int) -> list[dict[str, Any]]:
+def probe_rows(policy: "LanguageModelPolicy", texts: Sequence[Given], batch_size: int) -> list[dict[str, Any]]:
     """Return one row a text, sorted by (probe, item, choice), with the summed log-likelihood of its tokens in nats.
 
     It is at temperature 1 and untruncated. Texts are taken in batches of like length. Raises UserError for a text
@@ -167,7 +170,7 @@ def _size(text: str) -> int:
 
 
 def _completion(text: Given) -> Completion:
-    return Completion(Prompt(text.item, "", text.prompt_ids), 0, text.token_ids, False, "", Trace((), (), ()))
+    return Completion.given(Prompt(text.item, "", text.prompt_ids), text.token_ids)
 
 
 def _row(text: Given, logprob: float) -> dict[str, Any]:

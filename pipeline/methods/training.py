@@ -1,7 +1,7 @@
 """What trainings share, so that they start from and are judged by the same things, and leave the same behind."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Training:
     settings: Any
     checkpoints: Checkpoints
     report: Callable[[int, dict[str, float]], None]
+
+    @property
+    def section(self) -> str:
+        """Return where its parameters stand in the experiment file."""
+        return "reference" if self.method == "reference" else f"methods.{self.method}"
 
     def prompts(self, split: str) -> list[Prompt]:
         """Read and tokenize the prompts of one split; raise ValueError where the method does not train on prompts."""
@@ -126,18 +131,18 @@ def save(training: Training, trained: Trained) -> None:
     metrics = {
         "adapter_sha256": adapter_fingerprint(staged(folder)),
         "dev": dev,
-        "train": summary(training.model, trained.curves, trained.examples, **trained.more),
+        "train": summary(training.model, trained),
     }
     write_json(paths.metrics(training.experiment, training.method, training.seed), metrics)
     shutil.rmtree(paths.last_good_adapter(*place), ignore_errors=True)  # of a failure that is over now
 
 
-def summary(model: Any, curves: Sequence[dict[str, float]], examples: int, **more: Any) -> dict[str, Any]:
-    """Return what the metrics of a training say of it, beside `more`; nothing of it depends on time."""
+def summary(model: Any, trained: Trained) -> dict[str, Any]:
+    """Return what the metrics of a training say of it; nothing of it depends on time."""
     return {
-        "examples": examples,
+        "examples": trained.examples,
         "trainable_parameters": sum(item.numel() for item in model.parameters() if item.requires_grad),
-        "updates": len(curves),
-        "last": {key: value for key, value in curves[-1].items() if key != "step"},
-        **more,
+        "updates": len(trained.curves),
+        "last": {key: value for key, value in trained.curves[-1].items() if key != "step"},
+        **trained.more,
     }

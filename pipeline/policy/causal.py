@@ -1,15 +1,22 @@
 """A decoder-only policy: prompt and completion are one sequence."""
 
+import logging
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedTokenizerBase
 
+from pipeline.io.errors import shortened
+from pipeline.policy.adapters import acting_as_base
 from pipeline.policy.cache import join
 from pipeline.policy.language_model import READ_AT_ONCE, Continuation, LanguageModelPolicy
+from pipeline.policy.packing import additive, pack
 from pipeline.policy.types import Completion, Prompt
+
+logger = logging.getLogger(__name__)
 
 
 class CausalPolicy(LanguageModelPolicy):
@@ -42,7 +49,22 @@ class CausalPolicy(LanguageModelPolicy):
         )
 
     def _hidden_before(self, completions: Sequence[Completion], ids: Tensor, mask: Tensor) -> Tensor:
-        """Read prompt + completion once, padded on the right: the causal mask alone keeps padding out of sight."""
+        """Read every different prompt once, each completion after its own; where the model cannot, every one whole."""
+        return self._read_packed(completions) if self._takes_masks else self._read_whole(completions, mask)
+
+    def _read_packed(self, completions: Sequence[Completion]) -> Tensor:
+        packed = pack(completions, self.device)
+        output = self._trunk(
+            input_ids=packed.ids,
+            position_ids=packed.positions,
+            attention_mask=additive(packed.visible, self._head.weight.dtype),
+            use_cache=False,
+        )
+        before: Tensor = output.last_hidden_state.flatten(0, 1)[packed.before]
+        return before
+
+    def _read_whole(self, completions: Sequence[Completion], mask: Tensor) -> Tensor:
+        """Read prompt + completion, padded on the right: the causal mask alone keeps padding out of sight."""
         whole, _ = self.padded([item.prompt.token_ids + item.token_ids for item in completions], left=False)
         hidden = self._trunk(input_ids=whole, use_cache=False).last_hidden_state
         prompt_lengths = torch.tensor([len(item.prompt.token_ids) for item in completions], device=self.device)
@@ -50,6 +72,29 @@ class CausalPolicy(LanguageModelPolicy):
         # The hidden state before token t of the completion stands at index prompt length - 1 + t.
         before: Tensor = hidden[rows, positions + prompt_lengths[rows] - 1]
         return before
+
+    @cached_property
+    def _takes_masks(self) -> bool:
+        """Whether the model's attention does what a mask of ours says, tried on two completions of one prompt."""
+        reason = _own_mask(self.language_model.config) or self._try_mask()
+        if reason:
+            logger.warning("prompts are read once for every completion of theirs, not once for all: %s", reason)
+        return not reason
+
+    def _try_mask(self) -> str | None:
+        first, second, third = (token % self._head.weight.shape[0] for token in (self._stops[0], 1, 2))
+        prompt = Prompt("", "", (first, second, third))
+        completions = [Completion.given(prompt, ids) for ids in ((third, second, first), (second, second, third))]
+        mask = torch.ones(2, 3, dtype=torch.bool, device=self.device)
+        with torch.no_grad(), acting_as_base(self.model):
+            whole = self._read_whole(completions, mask)
+            try:
+                packed = self._read_packed(completions)
+            except (IndexError, RuntimeError, TypeError, ValueError) as error:
+                return f"the model takes no such mask ({shortened(str(error))})"
+        rounding = (1e-4 if whole.dtype == torch.float32 else 0.05) * whole.abs().max().item()
+        same = torch.allclose(packed, whole, rtol=0, atol=rounding, equal_nan=True)
+        return None if same else "the model's attention has a mask or positions of its own"
 
     def _plain_logits(self, token: Tensor) -> Tensor:
         logits: Tensor = self.language_model(input_ids=token).logits[:, -1]
@@ -68,6 +113,17 @@ class _Continuation:
     def keep(self, live: Tensor) -> None:
         self._attended = self._attended[live]
         self._cache.batch_select_indices(live.nonzero().squeeze(1))
+
+
+def _own_mask(config: Any) -> str | None:
+    """Return why a model of this configuration does not take a mask that is given, None where nothing says so."""
+    config = config.get_text_config()
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return f"its attention is {config._attn_implementation}"
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    slides = window is not None if kinds is None else set(kinds) != {"full_attention"}
+    return "its layers do not see the whole text" if slides else None
 
 
 def longest_context(config: Any) -> int | None:

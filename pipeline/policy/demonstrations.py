@@ -11,25 +11,16 @@ from pipeline.config.sections import ModelSection
 from pipeline.data.schema import PromptRow
 from pipeline.io.errors import UserError
 from pipeline.policy.prompts import answer_ids
-from pipeline.policy.types import Prompt
-
-
-@dataclass(frozen=True)
-class Example:
-    """The ids of one prompt and of its target; EOS is in the target only where the policy or a data set ends it."""
-
-    prompt_ids: list[int]
-    target_ids: list[int]
-
+from pipeline.policy.types import Completion, Prompt
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """The examples, and how many prompts gave none: their demonstration is too long, or they have none."""
+    """The demonstrations as completions, and how many prompts gave none: theirs is too long, or they have none."""
 
-    examples: list[Example]
+    completions: list[Completion]
     too_long: int
     without: int
 
@@ -48,7 +39,7 @@ def tokenize_demonstrations(
     A demonstration of more than `longest` tokens with its EOS, or one that does not fit into the `context` with its
     prompt, is left out and never cut, with one line of log for all of them. Raises UserError when none is left.
     """
-    examples, too_long = [], 0
+    completions, too_long = [], 0
     for row, prompt in zip(rows, prompts, strict=True):
         if not row.demonstrations:
             continue
@@ -56,19 +47,19 @@ def tokenize_demonstrations(
         if len(target) > longest or (context is not None and len(prompt.token_ids) + len(target) > context):
             too_long += 1
         else:
-            examples.append(Example(list(prompt.token_ids), target))
+            completions.append(Completion.given(prompt, target))
     if too_long:
         logger.warning(
             "%s: %s of %s demonstrations have more than %s tokens (reference.max_demonstration_tokens) or do not fit "
             "into the model's context with their prompt; left out",
             file,
             too_long,
-            too_long + len(examples),
+            too_long + len(completions),
             longest,
         )
-    if not examples:
+    if not completions:
         raise UserError(
             f"{file}: no demonstration to train the reference on ({too_long} too long, {len(rows) - too_long} prompts "
             "without); correct data.sources, raise reference.max_demonstration_tokens, or use reference.kind base"
         )
-    return Demonstrated(examples, too_long, len(rows) - too_long - len(examples))
+    return Demonstrated(completions, too_long, len(rows) - too_long - len(completions))

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -24,7 +24,7 @@ from pipeline.policy.masking import completion_mask
 from pipeline.policy.quantization import is_quantized
 from pipeline.policy.recomputation import layers_of, recomputing
 from pipeline.policy.sampling import Samples, draw, token_statistics
-from pipeline.policy.types import Analysis, Completion, Decoding, Prompt
+from pipeline.policy.types import Analysis, Completion, Decoding, Prompt, Role
 
 
 class ValueHead(nn.Module):
@@ -105,7 +105,7 @@ class LanguageModelPolicy(ABC):
         Everything here computes logits from hidden states, at the places where they are needed.
         """
         token = torch.tensor([[self._stops[0]]], device=self.device)
-        with self.base():
+        with acting_as_base(self.model):
             hidden = self._read([Prompt("", "", (self._stops[0],))], samples=1, room=0).hidden
             ours, theirs = self._logits(hidden), self._plain_logits(token)
         rounding = (1e-4 if theirs.dtype == torch.float32 else 0.02) * theirs.abs().max().item()
@@ -124,41 +124,28 @@ class LanguageModelPolicy(ABC):
         return device
 
     @property
-    def vocabulary(self) -> int:
-        """Return how many token ids it knows."""
-        return int(self._head.weight.shape[0])
-
-    @property
     def context(self) -> int | None:
         """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
         return None
 
     @property
-    def ratio_tolerance(self) -> float:
-        """Return the largest |ratio - 1| of a token's probability that rounding alone explains."""
-        return 1e-3 if self._is_exact else 0.5
+    def is_exact(self) -> bool:
+        """Tell whether a token's log-probability is the same, up to float32 rounding, however the token is read.
+
+        In bfloat16 a token read alone and the same token read among others differ by percents of a probability; and
+        weights in 4 bits are multiplied by other kernels with a gradient than without.
+        """
+        return self._head.weight.dtype == torch.float32 and not is_quantized(self.language_model)
 
     @property
-    def has_adapter(self) -> bool:
-        """Tell whether the policy differs from the base."""
-        return POLICY_ADAPTER in adapters_of(self.model)
+    def adapters(self) -> frozenset[str]:
+        """Return which of `policy` and `reference` differ from the base by an adapter."""
+        names = {POLICY_ADAPTER: "policy", REFERENCE_ADAPTER: "reference"}
+        return frozenset(names[name] for name in adapters_of(self.model))
 
-    @property
-    def reference_has_adapter(self) -> bool:
-        """Tell whether the reference differs from the base."""
-        return REFERENCE_ADAPTER in adapters_of(self.model)
-
-    def reference(self) -> AbstractContextManager[None]:
-        """Let the same weights act as the reference inside the block."""
-        return acting_as_reference(self.model)
-
-    def base(self) -> AbstractContextManager[None]:
-        """Let the same weights act as the untouched base inside the block."""
-        return acting_as_base(self.model)
-
-    def eval(self) -> None:
-        """Switch dropout off, for rollout and update: with it a token's probability ratio is not 1 to begin with."""
-        self.model.eval()
+    def acting_as(self, role: Role) -> AbstractContextManager[None]:
+        """Let the same weights act as the reference, or as the untouched base, inside the block."""
+        return acting_as_reference(self.model) if role == "reference" else acting_as_base(self.model)
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters to optimise: the policy adapter's and the value head's."""
@@ -188,7 +175,7 @@ class LanguageModelPolicy(ABC):
         size = max(1, batch_size // samples)
         completions: dict[int, list[Completion]] = {}
         with (
-            self._sampling(),
+            merged(self.model),
             tqdm(total=len(prompts) * samples, desc=progress, unit="completion", disable=not progress) as bar,
         ):
             for start in range(0, len(order), size):
@@ -199,16 +186,18 @@ class LanguageModelPolicy(ABC):
                 bar.update(len(batch))
         return [completion for index in range(len(prompts)) for completion in completions[index]]
 
-    def analyze(self, completions: Sequence[Completion]) -> Analysis:
+    def analyze(self, completions: Sequence[Completion], *, recall: bool = False) -> Analysis:
         """Return log-probabilities, entropies and values of the completions' tokens, in the order given.
 
-        Without gradient the completions are taken in small groups of like length, so that padding costs nothing.
+        Without gradient the completions are taken in small groups, those of one prompt and of like length together.
+        `recall` takes what was seen while sampling, where `is_exact`.
         """
+        if recall and self.is_exact:
+            return self._recall(completions)
         if torch.is_grad_enabled():
-            with recomputing(self._recomputed):
+            with recomputing(self._recomputed) if not self.model.training else nullcontext():
                 return self._analyze_batch(completions)
-        lengths = [len(completion.prompt.token_ids) + len(completion.token_ids) for completion in completions]
-        order = sorted(range(len(completions)), key=lengths.__getitem__)
+        order = sorted(range(len(completions)), key=lambda index: reading_order(completions[index]))
         whole = self._blank(completions)
         for start in range(0, len(order), _ANALYZED_AT_ONCE):
             indices = order[start : start + _ANALYZED_AT_ONCE]
@@ -218,16 +207,7 @@ class LanguageModelPolicy(ABC):
                 target[indices, :width] = values
         return whole
 
-    @torch.no_grad()
-    def recall(self, completions: Sequence[Completion]) -> Analysis:
-        """Return what `analyze` would, from what was seen while sampling where that is exact.
-
-        It is in float32, up to rounding. In bfloat16 a token read alone and the same token read among others differ
-        by percents of a probability, so there the completions are read again; and where weights are in 4 bits, which
-        other kernels multiply with a gradient than without.
-        """
-        if not self._is_exact:
-            return self.analyze(completions)
+    def _recall(self, completions: Sequence[Completion]) -> Analysis:
         whole = self._blank(completions)
         for row, completion in enumerate(completions):
             for target, seen in zip(whole[:3], completion.trace, strict=True):
@@ -241,13 +221,6 @@ class LanguageModelPolicy(ABC):
                     f"prompt {prompt.id}: its {len(prompt.token_ids)} tokens and {new} new ones are more than the "
                     f"{self.context} tokens that the model can read; lower max_new_tokens or model.max_prompt_tokens"
                 )
-
-    @property
-    def _is_exact(self) -> bool:
-        return self._head.weight.dtype == torch.float32 and not is_quantized(self.language_model)
-
-    def _sampling(self) -> AbstractContextManager[None]:
-        return merged(self.model)
 
     def _blank(self, completions: Sequence[Completion]) -> Analysis:
         lengths = torch.tensor([len(completion.token_ids) for completion in completions], device=self.device)
@@ -307,6 +280,12 @@ class LanguageModelPolicy(ABC):
             ids[row, place] = torch.tensor(sequence)
             attended[row, place] = 1
         return ids.to(self.device), attended.to(self.device)
+
+
+def reading_order(completion: Completion) -> tuple[int, str, int]:
+    """Return a key by which completions of one prompt, and of prompts of like length, are read together."""
+    prompt = completion.prompt
+    return len(prompt.token_ids), prompt.id, len(completion.token_ids)
 
 
 def stop_tokens(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:

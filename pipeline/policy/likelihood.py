@@ -23,12 +23,12 @@ def sequence_logprobs(policy: Policy, completions: Sequence[Completion]) -> list
     The policy's own is recalled from sampling where that is exact. A policy without adapter is the base, and a
     reference without one too: then the numbers are the same and the KL is exactly 0.
     """
-    own = policy.recall(completions).logprobs.double().sum(dim=1).tolist()
+    own = policy.analyze(completions, recall=True).logprobs.double().sum(dim=1).tolist()
     base = reference = own
-    if policy.has_adapter:
-        with policy.base():
+    if "policy" in policy.adapters:
+        with policy.acting_as("base"):
             base = reference = policy.analyze(completions).logprobs.double().sum(dim=1).tolist()
-    if policy.reference_has_adapter:
-        with policy.reference():
+    if "reference" in policy.adapters:
+        with policy.acting_as("reference"):
             reference = policy.analyze(completions).logprobs.double().sum(dim=1).tolist()
     return [SequenceLogprobs(*values) for values in zip(own, reference, base, strict=True)]

@@ -1,12 +1,13 @@
 """Make the policy of a model: the seam behind which nothing knows the architecture."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.policy.types import Policy
+if TYPE_CHECKING:
+    from pipeline.policy.language_model import LanguageModelPolicy
 
 
-def make_policy(architecture: str, model: Any, tokenizer: Any) -> Policy:
+def make_policy(architecture: str, model: Any, tokenizer: Any) -> "LanguageModelPolicy":
     """Wrap a loaded model as the policy of its architecture; raise UserError for one that it would misread."""
     from pipeline.policy.causal import CausalPolicy
     from pipeline.policy.language_model import LanguageModelPolicy

@@ -1,7 +1,5 @@
 """Frozen base weights in 4 bits while they are in memory (QLoRA: Dettmers et al. 2023). Files stay as they are."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -45,21 +43,6 @@ def loading(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
 def is_quantized(model: Any) -> bool:
     """Tell whether weights of the model are in 4 bits."""
     return bool(getattr(model, "is_loaded_in_4bit", False))
-
-
-@contextmanager
-def adapters_kept(model: Any) -> Iterator[None]:
-    """Give the parameters that learn their values and precision back after the block.
-
-    TRL's trainers round the adapters of a quantized model to bfloat16 when they are made; ours learn in float32, as
-    those of every other model do, since in bfloat16 most of an update is rounded away.
-    """
-    before = [(item, item.data) for item in model.parameters() if item.requires_grad and is_quantized(model)]
-    try:
-        yield
-    finally:
-        for parameter, data in before:
-            parameter.data = data
 
 
 def _installed() -> str | None:

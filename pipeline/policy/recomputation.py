@@ -29,11 +29,6 @@ def switch_on(model: Any) -> None:
     model.disable_input_require_grads()  # is for the other kind
 
 
-def is_on(model: Any) -> bool:
-    """Tell whether `switch_on` was called for the model."""
-    return bool(model.is_activation_checkpointing)
-
-
 def layers_of(model: Any) -> list[GradientCheckpointingLayer]:
     """Return the layers that keep no activations."""
     return [

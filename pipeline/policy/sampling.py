@@ -27,7 +27,7 @@ def keyed_uniforms(seed: int, prompt_id: str, sample: int, length: int) -> Tenso
     return torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(length))
 
 
-def derived_seed(*parts: int) -> int:
+def derived_seed(*parts: int | str) -> int:
     """Return a seed of 31 bits that depends on all parts: rollouts, say, differ between steps and between seeds."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4]) >> 1
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
+
+Role = Literal["reference", "base"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Completion:
     finished: bool
     text: str
     trace: Trace
+
+    @classmethod
+    def given(cls, prompt: Prompt, token_ids: Sequence[int]) -> "Completion":
+        """Return tokens that were not sampled here, to be analyzed: they have no text and no trace."""
+        return cls(prompt, 0, tuple(token_ids), finished=False, text="", trace=Trace((), (), ()))
 
     @property
     def logprob(self) -> float:
@@ -76,33 +82,13 @@ class Policy(Protocol):
     """The seam between what is trained and how: all that a method knows of a model."""
 
     @property
-    def device(self) -> torch.device:
-        """Return where its tensors are."""
+    def is_exact(self) -> bool:
+        """Tell whether a token's log-probability is the same, up to float32 rounding, however the token is read."""
         ...
 
     @property
-    def vocabulary(self) -> int:
-        """Return how many token ids it knows."""
-        ...
-
-    @property
-    def context(self) -> int | None:
-        """Return how many tokens of prompt and completion together it can read; None where there is no limit."""
-        ...
-
-    @property
-    def ratio_tolerance(self) -> float:
-        """Return the largest |ratio - 1| of a token's probability that rounding alone explains."""
-        ...
-
-    @property
-    def has_adapter(self) -> bool:
-        """Tell whether the policy differs from the base."""
-        ...
-
-    @property
-    def reference_has_adapter(self) -> bool:
-        """Tell whether the reference differs from the base."""
+    def adapters(self) -> frozenset[str]:
+        """Return which of `policy` and `reference` differ from the base by an adapter."""
         ...
 
     def complete(
@@ -121,26 +107,18 @@ class Policy(Protocol):
         """
         ...
 
-    def analyze(self, completions: Sequence[Completion]) -> Analysis:
-        """Return log-probabilities, entropies and values of the completions' tokens, in the order given."""
+    def analyze(self, completions: Sequence[Completion], *, recall: bool = False) -> Analysis:
+        """Return log-probabilities, entropies and values of the completions' tokens, in the order given.
+
+        `recall` is for completions of this very policy, without gradient: what was seen while sampling is taken where
+        that is exact.
+        """
         ...
 
-    def recall(self, completions: Sequence[Completion]) -> Analysis:
-        """Return what `analyze` would, without gradient, from what was seen while sampling where that is exact."""
-        ...
-
-    def reference(self) -> AbstractContextManager[None]:
-        """Let the same weights act as the reference inside the block."""
-        ...
-
-    def base(self) -> AbstractContextManager[None]:
-        """Let the same weights act as the untouched base inside the block."""
-        ...
-
-    def eval(self) -> None:
-        """Switch dropout off, for rollout and update."""
+    def acting_as(self, role: Role) -> AbstractContextManager[None]:
+        """Let the same weights act as the reference, or as the untouched base, inside the block."""
         ...
 
     def trainable(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters to optimise: `adapter` and `value_head`."""
+        """Return the parameters to optimise: `adapter`, and `value_head` (a weight and a bias)."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.io.errors import UserError
 from pipeline.io.records import read_jsonl, write_jsonl
-from pipeline.policy.demonstrations import Example
+from pipeline.policy.types import Completion, Prompt
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class Pair:
     rejected_ids: list[int]
     rejected_toxicity: float | None
 
+    @property
+    def completions(self) -> tuple[Completion, Completion]:
+        """Return the chosen and the rejected completion, as a policy analyzes them."""
+        prompt = Prompt(self.prompt_id, self.prompt, tuple(self.prompt_ids))
+        return Completion.given(prompt, self.chosen_ids), Completion.given(prompt, self.rejected_ids)
+
 
 def write_samples(path: Path, rows: Sequence[PromptSamples]) -> None:
     """Write one prompt a line, sorted by its id."""
@@ -72,9 +78,9 @@ def samples_of(pair: Pair) -> PromptSamples:
     return PromptSamples(pair.prompt_id, pair.prompt, pair.prompt_ids, samples, [(0, 1)])
 
 
-def chosen(pairs: Sequence[Pair]) -> list[Example]:
+def chosen(pairs: Sequence[Pair]) -> list[Completion]:
     """Return the chosen completion of every pair, by its own token ids."""
-    return [Example(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    return [pair.completions[0] for pair in pairs]
 
 
 def _row(path: Path, number: int, row: dict[str, Any]) -> PromptSamples:

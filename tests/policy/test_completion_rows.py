@@ -74,9 +74,9 @@ def test_the_three_log_probabilities_are_those_of_policy_reference_and_base(trai
     ]
     with torch.no_grad():
         own = trained.analyze(items).logprobs.sum(dim=1).tolist()
-        with trained.reference():
+        with trained.acting_as("reference"):
             reference = trained.analyze(items).logprobs.sum(dim=1).tolist()
-        with trained.base():
+        with trained.acting_as("base"):
             base = trained.analyze(items).logprobs.sum(dim=1).tolist()
     for row, expected in zip(rows, zip(own, reference, base, strict=True), strict=True):
         found = [row["logprobs"][key] for key in ("policy", "reference", "base")]

@@ -56,8 +56,8 @@ def test_a_trace_is_a_plain_forward(tiny, changed, decoding):
 
 def test_under_reference_and_base_it_is_their_plain_forward(tiny, changed):
     items = completions(12)
-    for switch in (changed.reference, changed.base):
-        with switch():
+    for role in ("reference", "base"):
+        with changed.acting_as(role):
             found = changed.analyze(items)
             for row, item in enumerate(items):
                 expected = plain_statistics(tiny, changed, item)[0]
@@ -68,7 +68,7 @@ def test_what_is_recalled_is_what_is_analyzed(changed):
     items = sampled(changed)
     with torch.no_grad():
         expected = changed.analyze(items)
-    recalled = changed.recall(items)
+    recalled = changed.analyze(items, recall=True)
     assert torch.equal(recalled.mask, expected.mask)
     for one, other in zip(recalled[:3], expected[:3], strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)

@@ -20,7 +20,7 @@ def forgetful(tiny, workplace):
 def furthest(policy):
     """Return the largest difference between what was seen while sampling and an analysis with gradient."""
     items = policy.complete(prompts(10), Decoding(8), samples=2, seed=0, batch_size=20)
-    seen, now = policy.recall(items), policy.analyze(items)
+    seen, now = policy.analyze(items, recall=True), policy.analyze(items)
     return max((one - other).abs().max().item() for one, other in zip(seen[:3], now[:3], strict=True))
 
 
@@ -29,12 +29,12 @@ def test_with_dropout_on_update_and_rollout_differ(forgetful):
 
 
 def test_switched_off_they_agree(forgetful):
-    forgetful.eval()
+    forgetful.model.eval()
     assert furthest(forgetful) < 1e-4
 
 
 def test_switched_off_an_analysis_is_the_same_each_time_and_still_learns(forgetful):
-    forgetful.eval()
+    forgetful.model.eval()
     one, other = (forgetful.analyze(completions(8)) for _ in range(2))
     assert all(map(torch.equal, one, other))
     one.logprobs.sum().backward()
@@ -42,15 +42,15 @@ def test_switched_off_an_analysis_is_the_same_each_time_and_still_learns(forgetf
 
 
 def test_the_reference_is_without_dropout_too(forgetful):
-    forgetful.eval()
-    with forgetful.reference():
+    forgetful.model.eval()
+    with forgetful.acting_as("reference"):
         one, other = (forgetful.analyze(completions(8)) for _ in range(2))
     assert all(map(torch.equal, one, other))
 
 
 def test_switched_off_it_stays_off_whatever_is_switched(forgetful):
-    forgetful.eval()
-    for switch in (forgetful.reference, forgetful.base):
-        with switch():
+    forgetful.model.eval()
+    for role in ("reference", "base"):
+        with forgetful.acting_as(role):
             forgetful.complete(prompts(2), Decoding(2), samples=1, seed=0, batch_size=2)
     assert not any(module.training for module in forgetful.model.modules())

@@ -40,9 +40,9 @@ def changed(policy):
 
 @pytest.mark.parametrize("role", ["policy", "reference"])
 def test_inside_it_is_the_same_policy(changed, role):
-    with changed.reference() if role == "reference" else nullcontext():
+    with changed.acting_as("reference") if role == "reference" else nullcontext():
         before = outputs(changed)
-        adapted = role == "policy" or changed.reference_has_adapter
+        adapted = role == "policy" or "reference" in changed.adapters
         with merged(changed.model):
             assert (folded(changed.model) > 0) == adapted
             for inside, outside in zip(outputs(changed), before, strict=True):
@@ -79,9 +79,9 @@ def test_also_after_an_error(changed, monkeypatch):
 
 def test_switching_to_the_base_inside_leaves_no_trace(changed):
     before = bytes_of(changed.model)
-    with changed.base():
+    with changed.acting_as("base"):
         expected = outputs(changed)
-    with merged(changed.model), changed.base():
+    with merged(changed.model), changed.acting_as("base"):
         for inside, outside in zip(outputs(changed), expected, strict=True):
             torch.testing.assert_close(inside, outside, atol=1e-5, rtol=1e-5)
     assert bytes_of(changed.model) == before

@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import pytest
 import torch
@@ -18,12 +19,12 @@ def as_policy(policy):
 
 
 def as_reference(policy):
-    with policy.reference():
+    with policy.acting_as("reference"):
         return as_policy(policy)
 
 
 def as_base(policy):
-    with policy.base():
+    with policy.acting_as("base"):
         return as_policy(policy)
 
 
@@ -47,7 +48,8 @@ def wander(policy, seed=0):
     """Switch back and forth, with completions, analyses and errors inside; yield after every step."""
     generator = random.Random(seed)
     for _ in range(12):
-        switch = generator.choice([policy.reference, policy.base, nullcontext])
+        roles = [partial(policy.acting_as, role) for role in ("reference", "base")]
+        switch = generator.choice([*roles, nullcontext])
         with suppress(ZeroDivisionError), switch():
             generator.choice(DEEDS)(policy)
         yield
@@ -82,7 +84,7 @@ def test_the_base_is_untouched_whatever_the_policy_and_the_reference_are(tiny, p
     base = loading.load_base("exp", tiny.model())
     alone = as_policy(tiny.policy_of(base))
     torch.testing.assert_close(as_base(policy), alone, atol=1e-5, rtol=1e-5)
-    if policy.reference_has_adapter:
+    if "reference" in policy.adapters:
         assert (as_reference(policy) - as_base(policy)).abs().max() > 0.1
     else:
         assert torch.equal(as_reference(policy), as_base(policy))
@@ -116,17 +118,17 @@ def test_whatever_was_switched_the_three_roles_stay_what_they_were(policy):
         assert torch.equal(role(policy), before)
 
 
-@pytest.mark.parametrize("switch", ["reference", "base"])
-def test_nothing_but_the_policy_adapter_can_learn_even_inside(policy, switch):
-    with getattr(policy, switch)():
+@pytest.mark.parametrize("role", ["reference", "base"])
+def test_nothing_but_the_policy_adapter_can_learn_even_inside(policy, role):
+    with policy.acting_as(role):
         assert not [name for name in learning(policy.model) if ".default." not in name]
 
 
-@pytest.mark.parametrize("switch", ["reference", "base"])
-def test_an_error_inside_does_not_leave_the_policy_switched(policy, switch):
+@pytest.mark.parametrize("role", ["reference", "base"])
+def test_an_error_inside_does_not_leave_the_policy_switched(policy, role):
     perturb(policy.model)
     before, expected = as_policy(policy), learning(policy.model)
-    with pytest.raises(ZeroDivisionError), getattr(policy, switch)():
+    with pytest.raises(ZeroDivisionError), policy.acting_as(role):
         raise ZeroDivisionError
     assert torch.equal(as_policy(policy), before)
     assert learning(policy.model) == expected
@@ -156,7 +158,7 @@ def test_the_base_weights_are_there_once(tiny, policy):
         pass
     own = {item.untyped_storage().data_ptr() for item in policy.trainable()["adapter"]}
     adapters = sum(size for place, size in storages(policy.model).items() if place in own)
-    copies = 2 if policy.reference_has_adapter else 1
+    copies = 2 if "reference" in policy.adapters else 1
     assert sum(storages(policy.model).values()) == sum(storages(base).values()) + copies * adapters
 
 

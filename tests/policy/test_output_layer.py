@@ -31,4 +31,4 @@ def test_soft_capped_logits_are_refused(cap):
 
 
 def test_the_same_model_without_capping_is_a_policy():
-    assert not gemma(cap=None).has_adapter
+    assert not gemma(cap=None).adapters

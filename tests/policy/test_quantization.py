@@ -108,8 +108,9 @@ def test_weights_that_are_no_numbers_are_told_although_four_bits_hide_them(on_cp
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_trainers_leave_the_adapter_as_precise_as_it_was(method: str, on_cpu: Any) -> None:
-    from pipeline.methods.dpo import causal as dpo
     from pipeline.methods.loop.curves import CurveCallback
+
+    from pipeline.methods.dpo import causal as dpo
     from pipeline.methods.sft import causal as sft
     from pipeline.preferences.pairs import chosen
     from tests.policy import tiny_llama

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-
-from pipeline.config.sections import FullReference
 from pipeline.methods.dpo.fit import fit as fit_dpo
 from pipeline.methods.sft.fit import fit as fit_sft
+
+from pipeline.config.sections import FullReference
 from pipeline.policy import loading, recomputation
 from pipeline.policy.types import Decoding
 from pipeline.preferences.pairs import chosen
@@ -63,7 +63,7 @@ def test_gradients_of_the_policy_are_the_very_same(tiny: TinyModel) -> None:
     found = []
     for recomputes in (False, True):
         policy = policy_of(tiny, recomputes)
-        policy.eval()
+        policy.model.eval()
         policy.analyze(tiny_model.completions(6)).logprobs.sum().backward()
         found.append(gradients(policy))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
@@ -75,7 +75,7 @@ def test_less_is_kept_for_the_backward_pass(tiny: TinyModel) -> None:
     kept = {}
     for recomputes in (False, True):
         policy = policy_of(tiny, recomputes)
-        policy.eval()
+        policy.model.eval()
         weights = sum(item.untyped_storage().nbytes() for item in policy.model.parameters())
         kept[recomputes] = kept_bytes(lambda policy=policy: policy.analyze(completions)) - weights
     assert kept[True] < 0.6 * kept[False]
@@ -86,7 +86,7 @@ def test_what_is_sampled_and_how_it_is_read_stays_as_it_was(tiny: TinyModel) -> 
     decoding = Decoding(max_new_tokens=8, temperature=1.0, top_p=1.0)
     for recomputes in (False, True):
         policy = policy_of(tiny, recomputes)
-        policy.eval()
+        policy.model.eval()
         drawn = policy.complete(tiny_model.prompts(5), decoding, samples=2, seed=0, batch_size=10)
         policy.analyze(drawn).logprobs.sum().backward()  # leaves nothing behind
         again = policy.complete(tiny_model.prompts(5), decoding, samples=2, seed=0, batch_size=10)

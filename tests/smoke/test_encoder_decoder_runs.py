@@ -98,7 +98,7 @@ def test_a_fresh_policy_says_what_the_reference_says(run: WholeRun) -> None:
         prompts = tokenize_prompts(read_prompts(dev)[:4], tokenizer, settings.model, dev)
         completions = policy.complete(prompts, Decoding(max_new_tokens=8), samples=1, seed=0, batch_size=4)
         own = policy.analyze(completions)
-        with policy.reference():
+        with policy.acting_as("reference"):
             reference = policy.analyze(completions)
         base = make_policy(settings.model.architecture, loading.load_base(run.experiment, settings.model), tokenizer)
         untrained = base.analyze(completions)

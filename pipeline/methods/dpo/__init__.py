@@ -18,23 +18,18 @@ class DPOSection(SupervisedSection):
 
 def train(training: "Training", section: DPOSection) -> "Trained":
     """Train the adapter on the pairs' own token ids."""
-    from pipeline.methods.dpo.fit import fit
-    from pipeline.methods.training import Trained
+    from pipeline.methods.dpo.trainer import train as train_on_pairs
 
-    pairs = training.pairs()
-    architecture, policy = training.settings.model.architecture, training.policy
-    model, tokenizer, checkpoints = training.model, training.tokenizer, training.checkpoints
-    curves = fit(architecture, policy, model, tokenizer, pairs, section, training.seed, checkpoints, training.report)
-    return Trained(curves, len(pairs))
+    return train_on_pairs(training, section)
 
 
-REFERENCE_PAIRS = 8  # read at once by the reference: laid end to end, more would only look at more of each other
+READ_ROWS = 32  # completions that the reference reads at once
 
 
 def _memory(sizes: Any, section: DPOSection) -> list[int]:
     new, pairs = sizes.completion_tokens, section.batch_size
     tokens = pairs * (sizes.prompts("train").longest + 2 * new)
-    return [sizes.learning(tokens, 2 * pairs * new), sizes.reading(2 * REFERENCE_PAIRS * new)]
+    return [sizes.learning(tokens, 2 * pairs * new), sizes.reading(READ_ROWS * new)]
 
 
 def _tokens(work: Any, section: DPOSection) -> tuple[float, float, float] | None:

@@ -1,22 +1,24 @@
-"""Our own preference trainer, for any policy behind the seam: it analyzes completions and knows no architecture."""
+"""Direct preference optimisation on chosen and rejected completions, for any policy."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
+from tqdm import trange
 
-from pipeline.io.errors import NotFiniteError
 from pipeline.methods.dpo import DPOSection
-from pipeline.methods.loop.checkpoints import Checkpoints
-from pipeline.methods.loop.optimizer_state import OptimizerState
-from pipeline.policy.types import Completion, Policy, Prompt, Trace
+from pipeline.methods.loop.epochs import EpochTrainer
+from pipeline.methods.loop.loop import run
+from pipeline.policy.types import Completion, Policy
 from pipeline.preferences.pairs import Pair
+
+if TYPE_CHECKING:
+    from pipeline.methods.training import Trained, Training
+
+
+_READ_PAIRS = 64  # by the reference between two moves of the progress bar
 
 
 class PreferenceLoss(NamedTuple):
@@ -41,136 +43,53 @@ def preference_loss(
     return PreferenceLoss(-logsigmoid(chosen - rejected), chosen.detach(), rejected.detach())
 
 
-Report = Callable[[int, dict[str, float]], None]
+def train(training: "Training", section: DPOSection) -> "Trained":
+    """Train the adapter in place; the reference is the same model with the adapter off, or the reference's on."""
+    from pipeline.methods.training import Trained
+
+    pairs = training.pairs()
+    training.model.eval()  # dropout would make the log-ratio of equal policies differ from 0
+    trainer = DPOTrainer(training.policy, pairs, section, training.seed)
+    return Trained(run(training, trainer), len(pairs))
 
 
-class PairStatistics(NamedTuple):
-    """What an update saw of its pairs, each [B]: loss, implicit rewards, and entropy summed over so many tokens."""
+class DPOTrainer(EpochTrainer[Pair]):
+    """Minimise the mean preference loss over the pairs of an update."""
 
-    losses: Tensor
-    chosen_rewards: Tensor
-    rejected_rewards: Tensor
-    entropy: Tensor
-    tokens: Tensor
+    section: DPOSection
+    shown: Mapping[str, str] = {"policy/loss": "loss", "objective/reward_margin": "margin"}
 
+    def __init__(self, policy: Policy, pairs: Sequence[Pair], section: DPOSection, seed: int) -> None:
+        super().__init__(policy, pairs, section, seed)
+        starts = trange(0, len(pairs), _READ_PAIRS, desc="reference", unit="batch")
+        self._reference = torch.cat([self._read(pairs[start : start + _READ_PAIRS]) for start in starts])
 
-def train(
-    policy: Policy, pairs: Sequence[Pair], dpo: DPOSection, seed: int, checkpoints: Checkpoints, report: Report
-) -> list[dict[str, float]]:
-    """Train the policy's adapter in place; return one row of curves an update, `step` from 1.
+    def completions(self, example: Pair) -> Sequence[Completion]:
+        """Return the chosen and the rejected completion."""
+        return example.completions
 
-    The training continues from its newest checkpoint, if there is one, and ends with the very weights of one that was
-    never interrupted. Raises NotFiniteError when weights, loss or gradient are no numbers.
-    """
-    trainer = PreferenceTrainer(policy, pairs, dpo, seed)
-    latest = checkpoints.latest()
-    curves: list[dict[str, float]] = trainer.state.read(latest.folder)["curves"] if latest else []
-    done, updates = len(curves), trainer.updates
-    bar = tqdm(islice(trainer.batches(), done, None), desc="dpo", unit="update", initial=done, total=updates)
-    for step, indices in enumerate(bar, start=done + 1):
-        try:
-            row = trainer.update(indices)
-        except NotFiniteError as error:
-            raise NotFiniteError(f"dpo update {step}: {error}", error.prompt_ids) from None
-        report(step, row)
-        bar.set_postfix(loss=f"{row['policy/loss']:.3f}", margin=f"{row['objective/reward_margin']:.2f}")
-        curves.append({"step": step, **row})
-        if checkpoints.is_due(step, updates):
-            checkpoints.keep(step, lambda folder: trainer.state.write(folder, {"curves": curves}))
-    return curves
+    @torch.no_grad()
+    def _read(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return the reference's log-probabilities [B, 2] of chosen and rejected completions."""
+        with self.policy.acting_as("reference"):
+            logprobs = self.policy.analyze([item for pair in pairs for item in pair.completions]).logprobs
+        return logprobs.sum(dim=1).view(-1, 2)
 
-
-class PreferenceTrainer:
-    """Optimise a policy for its pairs as TRL's DPOTrainer does a causal model's; the reference is behind the seam too.
-
-    AdamW, a learning rate that rises over the warm-up and falls to 0, both linearly by updates, clipped gradients, no
-    dropout, and in every epoch a new order, which the seed alone decides. An update's loss is the mean over its pairs;
-    TRL takes the mean of its micro-batches' means, which is another number only where the last one is not full.
-    """
-
-    def __init__(self, policy: Policy, pairs: Sequence[Pair], dpo: DPOSection, seed: int) -> None:
-        policy.eval()
-        self.policy, self.pairs, self.dpo, self.seed = policy, pairs, dpo, seed
-        self.updates = dpo.epochs * math.ceil(len(pairs) / self._pairs_an_update)
-        self.parameters = policy.trainable()["adapter"]
-        optimizer = torch.optim.AdamW(self.parameters, lr=dpo.learning_rate, weight_decay=dpo.weight_decay)
-        schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(self.updates * dpo.warmup_ratio), self.updates)
-        self.state = OptimizerState(self.parameters, optimizer, schedule, generators={})
-        self._chosen = [_completion(pair, pair.chosen_ids) for pair in pairs]
-        self._rejected = [_completion(pair, pair.rejected_ids) for pair in pairs]
-        with torch.no_grad(), policy.reference():
-            logprobs = policy.analyze([*self._chosen, *self._rejected]).logprobs.sum(dim=1)
-        self._ref_chosen, self._ref_rejected = logprobs.chunk(2)
-
-    def batches(self) -> Iterator[list[int]]:
-        """Yield the indices of every update's pairs, from the first update of the training to its last."""
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.dpo.epochs):
-            for indices in torch.randperm(len(self.pairs), generator=generator).split(self._pairs_an_update):
-                yield indices.tolist()
-
-    def update(self, indices: Sequence[int]) -> dict[str, float]:
-        """Make one update on these pairs and return its statistics.
-
-        Raises NotFiniteError for a loss or gradient that is no number, before the weights are changed, and for weights
-        that are none afterwards.
-        """
-        state = self.state
-        state.optimizer.zero_grad(set_to_none=True)
-        seen = self._gather(indices)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.dpo.max_grad_norm).item()
-        rate: float = state.optimizer.param_groups[0]["lr"]
-        row = {"policy/grad_norm": norm, "policy/learning_rate": rate, **_described(seen)}
-        self._check(all(map(math.isfinite, row.values())), "a loss or gradient", indices)
-        state.optimizer.step()
-        state.schedule.step()
-        self._check(all(bool(parameter.isfinite().all()) for parameter in self.parameters), "a weight", indices)
-        return row
-
-    @property
-    def _pairs_an_update(self) -> int:
-        return self.dpo.batch_size * self.dpo.gradient_accumulation
-
-    def _gather(self, indices: Sequence[int]) -> PairStatistics:
-        """Gather the gradient of an update from micro-batches of like length."""
-        order, size = sorted(indices, key=self._length), self.dpo.batch_size
-        parts = [self._accumulate(order[start : start + size], len(order)) for start in range(0, len(order), size)]
-        return PairStatistics(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-    def _length(self, index: int) -> int:
-        pair = self.pairs[index]
-        return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
-
-    def _accumulate(self, part: list[int], pairs: int) -> PairStatistics:
-        """Add the gradient of a micro-batch to that of an update of so many `pairs`."""
-        now = self.policy.analyze([side[index] for side in (self._chosen, self._rejected) for index in part])
-        chosen, rejected = now.logprobs.sum(dim=1).chunk(2)
-        found = preference_loss(chosen, rejected, self._ref_chosen[part], self._ref_rejected[part], self.dpo.beta)
-        (found.losses.sum() / pairs).backward()
-        entropy, tokens = (item.detach().sum(dim=1).view(2, -1).sum(dim=0) for item in (now.entropy, now.mask))
-        return PairStatistics(found.losses.detach(), found.chosen_rewards, found.rejected_rewards, entropy, tokens)
-
-    def _check(self, finite: bool, what: str, indices: Sequence[int]) -> None:
-        if not finite:
-            ids = list(dict.fromkeys(self.pairs[index].prompt_id for index in indices))
-            remedy = "lower methods.dpo.learning_rate or use model.dtype float32"
-            raise NotFiniteError(f"{what} is not finite (prompts {', '.join(ids)}); {remedy}", ids)
-
-
-def _described(seen: PairStatistics) -> dict[str, float]:
-    """Return the statistics of an update under the names that they have for TRL's trainer, see `causal`."""
-    margins = seen.chosen_rewards - seen.rejected_rewards
-    return {
-        "policy/loss": seen.losses.mean().item(),
-        "objective/chosen_reward": seen.chosen_rewards.mean().item(),
-        "objective/rejected_reward": seen.rejected_rewards.mean().item(),
-        "objective/reward_margin": margins.mean().item(),
-        "objective/reward_accuracy": (margins > 0).float().mean().item(),
-        "objective/entropy": (seen.entropy.sum() / seen.tokens.sum()).item(),
-    }
-
-
-def _completion(pair: Pair, token_ids: Sequence[int]) -> Completion:
-    """Return one side of a pair for `analyze`, which reads nothing but token ids."""
-    prompt = Prompt(pair.prompt_id, pair.prompt, tuple(pair.prompt_ids))
-    return Completion(prompt, 0, tuple(token_ids), finished=False, text="", trace=Trace((), (), ()))
+    def accumulate(self, part: Sequence[int], update: Sequence[int]) -> dict[str, float]:
+        """Add the gradient of a micro-batch, weighted by its share of the update's pairs."""
+        now = self.policy.analyze([item for index in part for item in self.examples[index].completions])
+        chosen, rejected = now.logprobs.sum(dim=1).view(-1, 2).unbind(dim=1)
+        ref_chosen, ref_rejected = self._reference[list(part)].unbind(dim=1)
+        found = preference_loss(chosen, rejected, ref_chosen, ref_rejected, self.section.beta)
+        loss = found.losses.sum() / len(update)
+        loss.backward()
+        margins = found.chosen_rewards - found.rejected_rewards
+        tokens = sum(len(item.token_ids) for index in update for item in self.examples[index].completions)
+        return {
+            "policy/loss": loss.item(),
+            "objective/chosen_reward": found.chosen_rewards.sum().item() / len(update),
+            "objective/rejected_reward": found.rejected_rewards.sum().item() / len(update),
+            "objective/reward_margin": margins.sum().item() / len(update),
+            "objective/reward_accuracy": (margins > 0).sum().item() / len(update),
+            "objective/entropy": now.entropy.sum().item() / tokens,
+        }

@@ -100,8 +100,11 @@ class Checkpoints:
         return None
 
     def is_due(self, step: int, last: int) -> bool:
-        """Return whether there is to be a checkpoint after `step` of `last` updates: at the interval and at the end."""
-        return self.every > 0 and (step % self.every == 0 or step == last)
+        """Return whether there is to be a checkpoint after `step` of `last` updates: at the interval and at the end.
+
+        At most a hundred are made of a training: of all weights of a small model each takes longer than an update.
+        """
+        return self.every > 0 and (step % max(self.every, last // 100) == 0 or step == last)
 
     def keep(self, step: int, write: Callable[[Path], object]) -> None:
         """Let `write` fill a folder, seal it, and only then remove the earlier checkpoint.

@@ -29,7 +29,7 @@ class PPOSection(Section):
     gamma: Fraction
     gae_lambda: Fraction
     clip_range: Annotated[float, Field(gt=0, lt=1)]
-    value_clip_range: PositiveFloat
+    value_clip_range: PositiveFloat | None
     vf_coef: NonNegativeFloat
     kl_coef: NonNegativeFloat
     kl_target: PositiveFloat | None
@@ -44,13 +44,9 @@ class PPOSection(Section):
 
 def train(training: "Training", section: PPOSection) -> "Trained":
     """Train the adapter on rollouts of the train prompts."""
-    from pipeline.methods.ppo.train import train as train_policy
-    from pipeline.methods.training import Trained
+    from pipeline.methods.ppo.trainer import train as train_on_rollouts
 
-    prompts = training.prompts("train")
-    policy, reward, checkpoints = training.policy, training.reward, training.checkpoints
-    found = train_policy(policy, prompts, reward, section, training.seed, checkpoints, training.report)
-    return Trained(found.curves, len(prompts), {"health": found.health})
+    return train_on_rollouts(training, section)
 
 
 def _rules(file: Any) -> Iterator[str]:

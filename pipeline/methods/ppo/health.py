@@ -36,13 +36,15 @@ CAUSES = {
 class Health:
     """Watch the statistics of every step; `seen` counts the steps that had a cause.
 
-    ratio_tolerance: largest |ratio - 1| that rounding alone explains. expects_eos: whether a completion without EOS
-    is penalised.
+    is_exact: whether rounding alone hardly moves a token's probability, see `Policy`. expects_eos: whether a completion
+    without EOS is penalised. `last` names the causes of the last step.
     """
 
-    def __init__(self, ratio_tolerance: float, expects_eos: bool) -> None:
+    def __init__(self, is_exact: bool, expects_eos: bool) -> None:
         self.seen: Counter[str] = Counter()
-        self._ratio_tolerance, self._expects_eos = ratio_tolerance, expects_eos
+        self.last: list[str] = []
+        self._ratio_tolerance = 1e-3 if is_exact else 0.5
+        self._expects_eos = expects_eos
         self._first_entropy: float | None = None
         self._worse_than_constant = 0
 
@@ -63,21 +65,22 @@ class Health:
             "scores_all_equal": statistics["objective/score_std"] == 0,
             "unscored": statistics["objective/unscored"] > 0,
         }
-        causes = sorted(cause for cause, off in signs.items() if off)
-        self.seen.update(causes)
-        return causes
+        self.last = sorted(cause for cause, off in signs.items() if off)
+        self.seen.update(self.last)
+        return self.last
 
     def state(self) -> dict[str, Any]:
         """Return what was seen so far."""
         return {
             "seen": dict(self.seen),
+            "last": self.last,
             "first_entropy": self._first_entropy,
             "worse_than_constant": self._worse_than_constant,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what another has seen."""
-        self.seen = Counter(state["seen"])
+        self.seen, self.last = Counter(state["seen"]), state["last"]
         self._first_entropy = state["first_entropy"]
         self._worse_than_constant = state["worse_than_constant"]
 

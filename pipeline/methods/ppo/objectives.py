@@ -74,12 +74,15 @@ def policy_loss(
     return PolicyLoss(masked_mean(torch.maximum(unclipped, clipped), mask), clip_fraction, approx_kl, deviation)
 
 
-def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, value_clip_range: float) -> ValueLoss:
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, value_clip_range: float | None
+) -> ValueLoss:
     """Return half the mean squared error, pessimistic about values that moved more than value_clip_range.
 
-    openai/baselines ppo2: max((V - R)^2, (V_old + clip(V - V_old) - R)^2) / 2.
+    openai/baselines ppo2: max((V - R)^2, (V_old + clip(V - V_old) - R)^2) / 2. None does not clip.
     """
-    near = old_values + (values - old_values).clamp(-value_clip_range, value_clip_range)
+    bound = math.inf if value_clip_range is None else value_clip_range
+    near = old_values + (values - old_values).clamp(-bound, bound)
     unclipped, clipped = (values - returns) ** 2, (near - returns) ** 2
     with torch.no_grad():
         clip_fraction = masked_mean((clipped > unclipped).float(), mask)

@@ -1,6 +1,7 @@
 """One rollout: completions, what was known of them before the update, and what that says of the policy."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,15 @@ class Rollout(NamedTuple):
     def mask(self) -> Tensor:
         """Return the completion_mask [B, T]."""
         return self.before.mask
+
+
+def scored_only(
+    completions: Sequence[Completion], scores: Tensor, before: Analysis, ref_logprobs: Tensor
+) -> tuple[list[Completion], Tensor, Analysis, Tensor]:
+    """Leave out the completions without a score."""
+    known = ~scores.isnan()
+    kept = [item for item, keep in zip(completions, known.tolist(), strict=True) if keep]
+    return kept, scores[known], Analysis(*(tensor[known] for tensor in before)), ref_logprobs[known]
 
 
 def describe(rollout: Rollout) -> dict[str, float]:

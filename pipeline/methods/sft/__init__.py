@@ -11,15 +11,10 @@ if TYPE_CHECKING:
 
 def train(training: "Training", section: SupervisedSection) -> "Trained":
     """Train the adapter on the chosen completion of every pair, by its own token ids."""
-    from pipeline.methods.sft.fit import fit
-    from pipeline.methods.training import Trained
+    from pipeline.methods.sft.trainer import train_on
     from pipeline.preferences.pairs import chosen
 
-    examples = chosen(training.pairs())
-    architecture = training.settings.model.architecture
-    model, tokenizer, checkpoints = training.model, training.tokenizer, training.checkpoints
-    curves = fit(architecture, model, tokenizer, examples, section, training.seed, checkpoints, training.report)
-    return Trained(curves, len(examples))
+    return train_on(training, section, chosen(training.pairs()))
 
 
 def _memory(sizes: Any, section: SupervisedSection) -> list[int]:

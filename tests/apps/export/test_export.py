@@ -50,7 +50,7 @@ def test_a_policy_on_a_task_reference_is_exported_without_it(train: Train) -> No
 def test_the_reference_is_the_base_where_nothing_was_trained(train: Train) -> None:
     policy = train()
     folder, check = export(NAME, "reference", SEED)
-    with policy.base():
+    with policy.acting_as("base"):
         assert torch.equal(logits(loaded(folder)), logits(policy.model))
     assert (check.difference, check.effect) == (0.0, 0.0)
 

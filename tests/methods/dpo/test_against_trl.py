@@ -8,10 +8,10 @@ import math
 
 import pytest
 import torch
+from pipeline.methods.loop.curves import CurveCallback
 
 from pipeline.methods.dpo import causal, trainer
 from pipeline.methods.dpo.trainer import preference_loss
-from pipeline.methods.loop.curves import CurveCallback
 from pipeline.policy.adapters import REFERENCE_ADAPTER, adapters_of
 from tests.policy import tiny_llama
 
@@ -69,8 +69,8 @@ def test_loss_and_gradient_of_a_batch_are_trl_s(workplace, reference):
     theirs.model.train()
     expected = theirs.compute_loss(theirs.model, batch)
     wanted = gradient(policy, expected)
-    policy.eval()
-    with torch.no_grad(), policy.reference():
+    policy.model.eval()
+    with torch.no_grad(), policy.acting_as("reference"):
         ref = logprobs(policy, prompts_of(batch))
     found = preference_loss(*logprobs(policy, prompts_of(batch)), *ref, BETA)
     assert found.losses.mean().item() == pytest.approx(expected.item(), abs=1e-5)
@@ -116,6 +116,6 @@ def test_trl_measures_against_the_task_reference_and_not_against_the_base(workpl
     ids = [tuple(pair.prompt_ids) for pair in tiny_llama.pairs(PAIRS)]
     with torch.no_grad():
         own = logprobs(policy, ids)
-        with policy.base():
+        with policy.acting_as("base"):
             off = logprobs(policy, ids)
     assert abs(preference_loss(*own, *off, BETA).losses.mean().item() - math.log(2)) > 1e-2

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from pipeline.methods.loop.curves import CurveCallback
 
 from pipeline.methods.dpo import causal
-from pipeline.methods.loop.curves import CurveCallback
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import END
 
@@ -60,7 +60,7 @@ def test_the_reference_s_log_probabilities_are_the_reference_s(workplace, kind):
     dataset = trainer_of(policy, pairs).train_dataset
     policy.model.eval()
     for side in ("chosen", "rejected"):
-        with torch.no_grad(), policy.reference():
+        with torch.no_grad(), policy.acting_as("reference"):
             expected = policy.analyze(tiny_llama.completions_of(pairs, side)).logprobs.sum(dim=1)
         torch.testing.assert_close(torch.tensor(dataset[f"ref_{side}_logps"]), expected, atol=1e-3, rtol=0)
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from pipeline.methods.dpo.fit import fit
 
 from pipeline.io import paths
-from pipeline.methods.dpo.fit import fit
 from pipeline.policy import loading
 from pipeline.policy.adapters import POLICY_ADAPTER, adapters_of
 from pipeline.policy.types import Decoding
@@ -37,7 +37,7 @@ def margin(policy):
     for side, sign in (("chosen", 1), ("rejected", -1)):
         items = tiny_llama.completions_of(tiny_llama.pairs(12), side)
         own = policy.analyze(items).logprobs.sum(dim=1)
-        with policy.reference():
+        with policy.acting_as("reference"):
             total += sign * (own - policy.analyze(items).logprobs.sum(dim=1)).mean().item()
     return total
 
@@ -83,7 +83,7 @@ def test_the_policy_still_completes_and_knows_its_reference(workplace):
     base = tiny_llama.load("reference")
     policy, _, _ = trained()
     items = policy.complete(tiny_llama.prompts(5), Decoding(6), samples=2, seed=0, batch_size=8)
-    with torch.no_grad(), policy.reference():
+    with torch.no_grad(), policy.acting_as("reference"):
         found = policy.analyze(items).logprobs
     with torch.no_grad():
         torch.testing.assert_close(found, base.analyze(items).logprobs, atol=1e-5, rtol=1e-5)

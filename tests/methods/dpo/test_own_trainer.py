@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from pipeline.methods.dpo.fit import fit
 
 from pipeline.io import paths
 from pipeline.io.errors import NotFiniteError
 from pipeline.methods.dpo import causal
-from pipeline.methods.dpo.fit import fit
 from pipeline.methods.dpo.trainer import PreferenceTrainer
 from pipeline.policy import loading
 from tests.policy import tiny_llama
@@ -38,7 +38,7 @@ def margin(policy):
     for side, sign in (("chosen", 1), ("rejected", -1)):
         items = tiny_llama.completions_of(PAIRS, side)
         own = policy.analyze(items).logprobs.sum(dim=1)
-        with policy.reference():
+        with policy.acting_as("reference"):
             total += sign * (own - policy.analyze(items).logprobs.sum(dim=1)).mean().item()
     return total
 

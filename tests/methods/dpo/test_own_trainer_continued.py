@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from pipeline.methods.dpo.fit import fit
+
 from pipeline.methods.loop.checkpoints import Checkpoints
 from tests.policy import tiny_llama
 from tests.policy.tiny_model import section

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
 from pipeline.methods.dpo.fit import fit as fit_dpo
-from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.methods.ppo.train import train as train_ppo
 from pipeline.methods.sft.fit import fit as fit_sft
+from torch import Tensor
+
+from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.preferences.pairs import chosen
 from tests.methods.ppo.tiny_ppo import reward_of, section
 from tests.policy import tiny_llama

@@ -3,10 +3,10 @@
 import math
 
 import pytest
+from pipeline.methods.loop.curves import CurveCallback
 from transformers import TrainerControl, TrainerState
 
 from pipeline.io.records import write_csv
-from pipeline.methods.loop.curves import CurveCallback
 
 
 @pytest.fixture

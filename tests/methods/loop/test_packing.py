@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
+from pipeline.methods.loop.packing import IGNORED, PackedModel, pack
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
 from pipeline.methods.dpo import causal as dpo
-from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
-from pipeline.methods.loop.packing import IGNORED, PackedModel, pack
 from pipeline.methods.sft import causal as sft
 from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama

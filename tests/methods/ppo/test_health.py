@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.methods.ppo.train import Trained, train
 
 from pipeline.methods.ppo.health import CAUSES, Health
-from pipeline.methods.ppo.train import Trained, train
 from tests.methods.ppo.tiny_ppo import HARSH, prompts, reward_of, section, trainer_of
 from tests.policy import tiny_llama
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pipeline.methods.ppo.train import train
+from pipeline.methods.ppo.update import Updater
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,8 +18,6 @@ from pipeline.data.schema import prompt_row, to_json
 from pipeline.io import paths, process
 from pipeline.io.errors import NotFiniteError
 from pipeline.io.records import write_jsonl
-from pipeline.methods.ppo.train import train
-from pipeline.methods.ppo.update import Updater
 from stages import train as training_stage
 from tests.methods.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section, trainer_of
 from tests.policy import tiny_llama

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from pipeline.methods.ppo.train import endless_batches, train
 
 from pipeline.io.errors import UserError
-from pipeline.methods.ppo.train import endless_batches, train
 from pipeline.policy.types import Decoding
 from pipeline.scorers.keyword import KeywordScorer, load
 from tests.methods.ppo.tiny_ppo import reward_of

@@ -132,7 +132,7 @@ def test_what_can_not_be_scored_leaves_the_rollout(policy: Any) -> None:
     assert rollouts[0].completions == kept and len(kept) == 12
     assert statistics["objective/unscored"] == 4
     assert statistics["objective/score"] == pytest.approx(rollouts[0].scores.mean().item())
-    again = policy.recall(kept)  # the rows that stay are those of the completions that stay
+    again = policy.analyze(kept, recall=True)  # the rows that stay are those of the completions that stay
     assert torch.equal(rollouts[0].before.logprobs[:, : again.mask.shape[1]], again.logprobs)
 
 

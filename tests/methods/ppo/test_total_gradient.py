@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.methods.ppo.update import Updater
 
 from pipeline.methods.ppo.rollout import Rollout
-from pipeline.methods.ppo.update import Updater
 from pipeline.policy.types import Analysis
 from tests.methods.ppo.exact import float64_everywhere, policy_in_float64
 from tests.methods.ppo.tiny_ppo import section

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.methods.sft.fit import fit
 
 from pipeline.config.sections import AdapterReference, FullReference
 from pipeline.io import paths
-from pipeline.methods.sft.fit import fit
 from pipeline.policy import loading
 from pipeline.preferences.pairs import chosen
 from tests.methods.reference.conftest import files, reference_section

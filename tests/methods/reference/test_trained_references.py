@@ -54,9 +54,9 @@ def test_every_training_starts_from_it_and_is_compared_to_it(tiny, learnt, kind)
     torch.testing.assert_close(start, analyzed(reference), atol=1e-5, rtol=1e-5)
     perturb(policy.model)
     assert not torch.equal(analyzed(policy), start)
-    with policy.reference():
+    with policy.acting_as("reference"):
         torch.testing.assert_close(analyzed(policy), start, atol=1e-5, rtol=1e-5)
-    with policy.base():
+    with policy.acting_as("base"):
         base = start if kind == "full" else analyzed(tiny.policy_of(loading.load_base(NAME, tiny.model())))
         torch.testing.assert_close(analyzed(policy), base, atol=1e-5, rtol=1e-5)
     loading.save_adapter(policy.model, NAME, SEED, "sft")
@@ -66,7 +66,7 @@ def test_every_training_starts_from_it_and_is_compared_to_it(tiny, learnt, kind)
 def test_there_is_one_copy_of_the_weights(tiny, learnt):
     base = sum(item.numel() for item in loading.load_base(NAME, tiny.model()).parameters())
     policy = tiny.new_policy()
-    adapters = 2 if policy.reference_has_adapter else 1
+    adapters = 2 if "reference" in policy.adapters else 1
     own = sum(item.numel() for item in policy.trainable()["adapter"])
     assert sum(item.numel() for item in policy.model.parameters()) == base + adapters * own
 

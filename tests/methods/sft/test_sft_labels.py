@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
+
 from pipeline.methods.sft import causal
 from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-
 from pipeline.methods.loop.curves import SUPERVISED_CURVES, CurveCallback
 from pipeline.methods.loop.packing import IGNORED
-from pipeline.methods.sft import seq2seq
 from pipeline.methods.sft.fit import fit
+
+from pipeline.methods.sft import seq2seq
 from pipeline.policy import loading
 from pipeline.policy.demonstrations import Example
 from pipeline.preferences.pairs import chosen

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from pipeline.methods.sft.fit import fit
+
 from pipeline.policy import loading
 from pipeline.preferences.pairs import chosen
 from tests.policy import tiny_llama
