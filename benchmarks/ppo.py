@@ -22,7 +22,7 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks import command, results
-from benchmarks.ppo_job import PROMPT_TOKENS, Job, check_inputs, prompt_batches, section
+from benchmarks.ppo_job import CASES, PROMPT_TOKENS, Job, check_inputs, prompt_batches, section
 from pipeline.io import records
 from pipeline.io.errors import UserError
 
@@ -30,7 +30,7 @@ PEER_PYTHON = Path(".venv-trl") / "bin" / "python"
 SYSTEMS = ("ours", "trl")
 PHASES = ("complete", "analyze", "reference", "score", "optimise")
 SETTINGS = (
-    *("prompts_per_step", "max_new_tokens", "epochs", "minibatch_size", "micro_batch_size", "learning_rate"),
+    *("max_new_tokens", "epochs", "micro_batch_size", "learning_rate"),
     *("value_learning_rate", "kl_coef", "clip_range", "value_clip_range", "vf_coef", "gamma", "gae_lambda"),
 )
 
@@ -43,34 +43,36 @@ def main() -> None:
     check_inputs()
     if not PEER_PYTHON.exists():
         raise UserError(f"{PEER_PYTHON}: TRL's environment is not there; run `make bench-ppo`, which makes it")
-    ppo = section(options.steps)
-    runs = measure(options, ppo)
+    runs = [run for case in CASES for run in measure(options, case)]
+    by_case = {case: [run for run in runs if run["case"] == case] for case in CASES}
+    ppo = section(options.steps, next(iter(CASES)))
     result = {
         "machine": results.machine() | {"threads": options.threads},
         "versions": {run["system"]: run.pop("versions") for run in runs},
         "settings": {key: ppo[key] for key in SETTINGS}
         | {"prompt_tokens": PROMPT_TOKENS, "peer_keeps_freed_memory": options.peer_keeps_freed_memory},
         "runs": runs,
-        "ratios": ratios(runs),
-        "reward": rewards(runs),
+        "ratios": {f"{what}_{case}": ratio for case in CASES for what, ratio in ratios(by_case[case]).items()},
+        "reward": {case: rewards(by_case[case]) for case in CASES},
     }
-    Console(highlight=False).print(table(runs))
-    print(described(rewards(runs)))
+    for case in CASES:
+        Console(highlight=False).print(table(case, by_case[case]))
+        print(described(rewards(by_case[case])))
     print(f"wrote {results.write('ppo', result)}")
 
 
-def measure(options: argparse.Namespace, ppo: dict[str, Any]) -> list[Run]:
-    """Return one run a worker: ours, TRL's, ours, TRL's, and so on; every repetition has its own seed."""
+def measure(options: argparse.Namespace, case: str) -> list[Run]:
+    """Return one run a worker for one of CASES: ours, TRL's, ours, and so on; every repetition has its own seed."""
     sides = {"ours": (Path(sys.executable), "benchmarks.ppo_ours"), "trl": (PEER_PYTHON, "benchmarks.ppo_trl")}
-    seeds = range(options.repetitions)
+    seeds, ppo = range(options.repetitions), section(options.steps, case)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:  # its libraries leave with it
-        batches = process.submit(prompt_batches, seeds, options.steps).result()
+        batches = process.submit(prompt_batches, seeds, options.steps, ppo["prompts_per_step"]).result()
     runs = []
     for seed in seeds:
         job = Job(seed, options.threads, options.peer_keeps_freed_memory, ppo, batches[seed])
         for system, (python, module) in sides.items():
-            print(f"{system}, repetition {seed + 1}/{options.repetitions}", file=sys.stderr, flush=True)
-            runs.append({"system": system, "repetition": seed + 1, **run_worker(python, module, job)})
+            print(f"{case}, {system}, repetition {seed + 1}/{options.repetitions}", file=sys.stderr, flush=True)
+            runs.append({"case": case, "system": system, "repetition": seed + 1, **run_worker(python, module, job)})
     return runs
 
 
@@ -154,12 +156,12 @@ def measurements(runs: Sequence[Run]) -> dict[str, list[float]]:
     }
 
 
-def table(runs: Sequence[Run]) -> Table:
-    """Return median (min to max) of every measurement of both sides, and the two ratios."""
+def table(case: str, runs: Sequence[Run]) -> Table:
+    """Return median (min to max) of every measurement of both sides of a case, and the two ratios."""
     found = ratios(runs)
     ratio = {"seconds a step": found["step_time"], "peak memory, MiB": found["peak_memory"]}
     sheet = Table("", "ours", "TRL 1.9.2", "ratio", box=box.SIMPLE_HEAD, pad_edge=False)
-    sheet.title = "PPO: median and range"
+    sheet.title = f"PPO, {case.replace('x', ' prompts x ')} samples: median and range"
     ours, trl = (measurements([run for run in runs if run["system"] == system]) for system in SYSTEMS)
     for name, values in ours.items():
         sheet.add_row(name, _cell(values), _cell(trl[name]), results.spread(ratio[name]) if name in ratio else "")

@@ -14,20 +14,19 @@ EXPERIMENT = "smollm2-rtp"
 REFERENCE_SEED = 0  # whose base and manifest are read; the seed of a run is its repetition
 SECTIONS = ("model", "lora", "reward", "methods.ppo")
 PROMPT_TOKENS = 24
-ROLLOUT = 16
+# Prompts a step and samples of each: every prompt once, and groups that share a prompt.
+CASES = {"16x1": (16, 1), "6x8": (6, 8)}
+READ = 16  # completions a backward pass, and those that TRL reads at once without gradient
 REMEDY = f"run `dvc repro reference@{EXPERIMENT}-{REFERENCE_SEED}`"
 
-# The default experiment's section `methods.ppo` but for these: the setting of the first measurement (16 samples of
-# 24 + 16 tokens, 2 epochs). Off on both sides, or off in ours because TRL's PPO has it not: a warm-up, gradient
+# The default experiment's section `methods.ppo` but for these: the setting of the first measurement (samples of 24 + 16
+# tokens, 2 epochs, one minibatch). Off on both sides, or off in ours because TRL's PPO has it not: a warm-up, gradient
 # clipping, a KL controller, an early end of the updates, scaled or clipped scores, whitened rewards, a penalty for a
 # missing EOS.
 SETTING: dict[str, Any] = {
-    "prompts_per_step": ROLLOUT,
-    "samples_per_prompt": 1,
     "max_new_tokens": 16,
     "epochs": 2,
-    "minibatch_size": ROLLOUT,
-    "micro_batch_size": 16,
+    "micro_batch_size": READ,
     "warmup_steps": 0,
     "max_grad_norm": 1e9,
     "kl_target": None,
@@ -42,8 +41,8 @@ SETTING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One worker's task. `batches` holds [id, token ids] of every prompt of every step, in order; `ppo` is the whole
-    section. With `keep_freed_memory` TRL's process gets the allocator setting that ours always has."""
+    """One worker's task. `batches` holds [id, token ids] of every prompt of every step, in order, once for all of its
+    samples; `ppo` is the whole section. With `keep_freed_memory` TRL's process gets the allocator setting of ours."""
 
     seed: int
     threads: int
@@ -61,10 +60,12 @@ def read_job(path: Path) -> Job:
     return Job(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def section(steps: int) -> dict[str, Any]:
-    """Return the checked `ppo` section of the benchmark, for that many steps."""
+def section(steps: int, case: str) -> dict[str, Any]:
+    """Return the checked `ppo` section of one case of the benchmark, for that many steps."""
     ppo = load(EXPERIMENT, SECTIONS).methods["ppo"]
-    return dict(type(ppo).model_validate(ppo.model_dump() | SETTING | {"steps": steps}).model_dump())
+    prompts, samples = CASES[case]
+    sizes = {"prompts_per_step": prompts, "samples_per_prompt": samples, "minibatch_size": prompts * samples}
+    return dict(type(ppo).model_validate(ppo.model_dump() | SETTING | sizes | {"steps": steps}).model_dump())
 
 
 def check_inputs() -> None:
@@ -79,14 +80,12 @@ def check_inputs() -> None:
         raise UserError(f"{absent[0]}: not found; {REMEDY}")
 
 
-def prompt_batches(seeds: Sequence[int], steps: int) -> list[list[list[tuple[str, list[int]]]]]:
-    """Return the batches of every seed: train prompts of at least PROMPT_TOKENS tokens, cut there, shuffled by it.
+def prompt_batches(seeds: Sequence[int], steps: int, size: int) -> list[list[list[tuple[str, list[int]]]]]:
+    """Return the batches of every seed: train prompts of at least PROMPT_TOKENS tokens, cut there, drawn by it.
 
     Equal lengths keep padding out of the comparison. Imports torch and transformers: call it in a process of its own.
     """
-    from itertools import islice
-
-    from pipeline.methods.ppo.train import endless_batches
+    import random
 
     from pipeline.data.schema import read_prompts
     from pipeline.policy import loading
@@ -98,10 +97,10 @@ def prompt_batches(seeds: Sequence[int], steps: int) -> list[list[list[tuple[str
     long = [prompt for prompt in prompts if len(prompt.token_ids) >= PROMPT_TOKENS]
     return [
         [
-            [(prompt.id, list(prompt.token_ids[:PROMPT_TOKENS])) for prompt in batch]
-            for batch in islice(endless_batches(long, ROLLOUT, seed), steps)
+            [(prompt.id, list(prompt.token_ids[:PROMPT_TOKENS])) for prompt in source.sample(long, size)]
+            for _ in range(steps)
         ]
-        for seed in seeds
+        for source in map(random.Random, seeds)
     ]
 
 

@@ -36,7 +36,7 @@ def train(job: Job) -> list[dict[str, Any]]:
             {
                 "seconds": seconds,
                 "phases": dict(getattr(trainer, "seconds", {})),
-                "tokens": round(statistics["objective/length"] * len(batch)),
+                "tokens": round(statistics["objective/length"] * len(batch) * job.ppo["samples_per_prompt"]),
                 "scores": scorer.taken(),
                 "kl": statistics["objective/kl"],
             }

@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from benchmarks import command, results
-from benchmarks.ppo_job import EXPERIMENT, PROMPT_TOKENS, ROLLOUT, SECTIONS, Job, RewardScorer, read_job, write_report
+from benchmarks.ppo_job import EXPERIMENT, PROMPT_TOKENS, READ, SECTIONS, Job, RewardScorer, read_job, write_report
 from benchmarks.text_reward import TextReward
 from pipeline.config.loader import load
 from pipeline.io import paths, process
@@ -136,6 +136,8 @@ def train(job: Job, scratch: Path) -> list[dict[str, Any]]:
     watch = Watch(clock, reward_model, scorer, len(job.batches))
     policy, value_model = _models(folder)
     set_seed(0)  # of the LoRA's A, as in pipeline.policy.loading
+    samples = job.ppo["samples_per_prompt"]
+    rows = [ids for batch in job.batches for _, ids in batch for _ in range(samples)]
     trainer = PPOTrainer(
         args=_arguments(job, scratch),
         processing_class=tokenizer,
@@ -143,12 +145,13 @@ def train(job: Job, scratch: Path) -> list[dict[str, Any]]:
         ref_model=None,  # with PEFT the reference is the adapter switched off
         reward_model=reward_model,
         value_model=value_model,
-        train_dataset=Dataset.from_dict({"input_ids": [ids for batch in job.batches for _, ids in batch]}),
+        train_dataset=Dataset.from_dict({"input_ids": rows}),
         callbacks=[watch],
         peft_config=_lora(settings.lora),
     )
     trainer.remove_callback(PrinterCallback)
-    in_order = DataLoader(trainer.train_dataset, batch_size=ROLLOUT, collate_fn=trainer.data_collator)
+    rollout = samples * job.ppo["prompts_per_step"]
+    in_order = DataLoader(trainer.train_dataset, batch_size=rollout, collate_fn=trainer.data_collator)
     trainer.dataloader = trainer.accelerator.prepare(in_order)  # TRL's own shuffles
     trainer.train()
     return watch.steps
@@ -178,7 +181,7 @@ def _arguments(job: Job, scratch: Path) -> Any:
     from trl.experimental.ppo import PPOConfig
 
     ppo = job.ppo
-    micro = ppo["micro_batch_size"]
+    micro, rollout = ppo["micro_batch_size"], ppo["prompts_per_step"] * ppo["samples_per_prompt"]
     return PPOConfig(
         output_dir=str(scratch),
         seed=job.seed,
@@ -186,10 +189,10 @@ def _arguments(job: Job, scratch: Path) -> Any:
         bf16=False,
         gradient_checkpointing=False,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=ROLLOUT // micro,
-        num_mini_batches=ROLLOUT // ppo["minibatch_size"],
-        local_rollout_forward_batch_size=ROLLOUT,
-        total_episodes=ppo["steps"] * ROLLOUT,
+        gradient_accumulation_steps=rollout // micro,
+        num_mini_batches=rollout // ppo["minibatch_size"],
+        local_rollout_forward_batch_size=READ,
+        total_episodes=ppo["steps"] * rollout,
         num_ppo_epochs=ppo["epochs"],
         response_length=ppo["max_new_tokens"],
         stop_token="eos",

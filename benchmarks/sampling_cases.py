@@ -1,11 +1,10 @@
 """The policies whose sampling is measured, each with the two ways to sample from it."""
 
+import random
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import torch
-from pipeline.methods.ppo.train import endless_batches
 
 from benchmarks.distribution import Drawn
 from benchmarks.ppo_job import EXPERIMENT, REFERENCE_SEED, SECTIONS
@@ -92,7 +91,7 @@ def cases(batch: int, new_tokens: int) -> Iterator[Case]:
     file = paths.formatted(EXPERIMENT, "train")
     tokenizer = loading.load_tokenizer(EXPERIMENT)
     every = tokenize_prompts(read_prompts(file), tokenizer, section, file)
-    prompts = next(islice(endless_batches(every, batch, seed=0), 1))
+    prompts = random.Random(0).sample(every, batch)
     if (paths.adapter(EXPERIMENT, REFERENCE_SEED, "ppo") / "adapter_config.json").exists():
         model = loading.load_policy_model(EXPERIMENT, REFERENCE_SEED, section, "ppo")
         yield Case("trained adapter", model, tokenizer, prompts, new_tokens)
