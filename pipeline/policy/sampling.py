@@ -53,8 +53,8 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> 
         raise NotFiniteError("the policy's logits are not finite")
     probabilities = natural if temperature == 1 else torch.softmax(logits / temperature, dim=-1)
     tokens = _invert(probabilities, uniforms) if top_p >= 1 else _nucleus(probabilities, uniforms, top_p)
-    normalizer = logits.logsumexp(dim=-1)
-    expected = torch.linalg.vecdot(natural, logits)
+    normalizer = logits.amax(dim=-1) - natural.amax(dim=-1).log()  # `logsumexp`, without another exp of everything
+    expected = (natural * logits).sum(dim=-1)  # several times as fast as `vecdot` on a CPU
     return Drawn(tokens, logits.gather(1, tokens[:, None]).squeeze(1) - normalizer, normalizer - expected)
 
 
@@ -78,10 +78,10 @@ def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     """Return for each row the first index whose cumulative weight exceeds uniform x total weight.
 
     Found in two strides, first the block of _BLOCK weights, then the place in it: cumulating a whole vocabulary in
-    float64 took longer than a layer of the model.
+    float64 took longer than a layer of the model. Blocks are summed in the precision that softmax left.
     """
     blocks = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
-    cumulative = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    cumulative = blocks.sum(dim=-1).double().cumsum(dim=-1)
     total = cumulative[:, -1:]
     target = uniforms.to(total)[:, None] * total
     block = _first_above(cumulative, target)
@@ -108,7 +108,7 @@ def token_statistics(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """
     everything = torch.log_softmax(logits.float(), dim=-1)
     with torch.no_grad():
-        entropy = -torch.linalg.vecdot(everything.exp(), everything)
+        entropy = -(everything.exp() * everything).sum(dim=-1)
     return everything.gather(1, tokens[:, None]).squeeze(1), entropy
 
 

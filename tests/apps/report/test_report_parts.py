@@ -5,6 +5,7 @@ import shutil
 
 from pipeline.apps.report import charts, material, page
 from pipeline.io import paths
+from pipeline.io.records import read_json, write_json
 from tests.apps.report.made import NAME, Made
 from tests.apps.report.made_numbers import JUDGES, METHODS, POLICIES, digest, interval
 
@@ -140,6 +141,16 @@ def test_what_is_not_on_disk_is_named_and_the_rest_is_told(made):
         assert part in html
     empty = {name for name, figure in drawn.items() if not figure.panels}
     assert empty == {"training", "scores", "calibration"}
+
+
+def test_signs_of_bad_health_are_named_with_their_number_of_steps(made):
+    assert "bad health" not in rendered(made)
+    path = paths.metrics(NAME, "ppo", 0)
+    metrics = read_json(path)
+    metrics["train"]["health"] = {"values_explain_nothing": 12}
+    write_json(path, metrics)
+    found = material.read(NAME)
+    assert "values explain nothing (12)." in page.render(found, charts.draw(found))
 
 
 def test_an_evaluation_of_an_earlier_shape_is_told_as_far_as_it_goes(made):

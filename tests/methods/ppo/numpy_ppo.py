@@ -54,6 +54,13 @@ def advantages(rewards: Rows, values: Rows, gamma: float, gae_lambda: float) -> 
     return found
 
 
+def value_start(raw: Raw, ppo: Any) -> float:
+    """Return what the values of the first rollout are, up to the weight of the head: the mean of its returns-to-go."""
+    given = whitened(rewards(raw, ppo), True) if ppo.whiten_rewards else rewards(raw, ppo)
+    to_come = [sum(ppo.gamma ** (u - t) * row[u] for u in range(t, len(row))) for row in given for t in range(len(row))]
+    return float(np.mean(to_come))
+
+
 def whitened(rows: Rows, keep_mean: bool) -> Rows:
     """Return all tokens of all rows with variance 1, and mean 0 or the mean they had."""
     every = np.concatenate(rows)

@@ -1,79 +1,157 @@
-"""Rewards, advantages and returns on completions of unequal length."""
+"""Truths about generalised advantage estimation, for any completions, rewards, values, gamma and lambda."""
+
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
 from pipeline.methods.ppo.objectives import estimate_advantages, shape_rewards
 from pipeline.policy.masking import completion_mask
 from tests.methods.ppo import numpy_ppo
 
-LENGTHS = [7, 1, 4, 6]
+QUICK = settings(deadline=None, max_examples=60)
+
+NUMBERS = st.floats(-10, 10)
+SHARES = st.floats(0, 1)
+ANYTHING = st.sampled_from([0.0, 7.0, -1e30, float("inf"), float("nan")])
 
 
-def random(seed, low=-1.0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(len(LENGTHS), 7, generator=generator, dtype=torch.float64) * 2 + low
+class Batch(NamedTuple):
+    """Two rewards and two values of the same completions, [B, T] each, and where tokens are real."""
+
+    rewards: Tensor
+    values: Tensor
+    other_rewards: Tensor
+    other_values: Tensor
+    mask: Tensor
+
+    @property
+    def lengths(self) -> list[int]:
+        return self.mask.sum(dim=1).tolist()
 
 
-@pytest.fixture
-def mask():
-    return completion_mask(torch.tensor(LENGTHS), 7)
+@st.composite
+def batches(draw: st.DrawFn, width: int = 6) -> Batch:
+    lengths = draw(st.lists(st.integers(1, width), min_size=1, max_size=4))
+    count = len(lengths) * width
+    numbers = [draw(st.lists(NUMBERS, min_size=count, max_size=count)) for _ in range(4)]
+    tensors = [torch.tensor(items, dtype=torch.float64).reshape(len(lengths), width) for items in numbers]
+    return Batch(*tensors, completion_mask(torch.tensor(lengths), width))
 
 
-@pytest.mark.parametrize("gamma, gae_lambda", [(1.0, 1.0), (1.0, 0.95), (0.9, 0.8), (0.9, 0.0), (0.0, 0.5)])
-def test_advantages_are_the_double_sum_over_what_follows(mask, gamma, gae_lambda):
-    rewards, values = random(0), random(1)
-    advantages, returns = estimate_advantages(rewards, values, mask, gamma, gae_lambda)
-    rows = [[tensor[row, :length].numpy() for row, length in enumerate(LENGTHS)] for tensor in (rewards, values)]
-    expected = np.concatenate(numpy_ppo.advantages(*rows, gamma, gae_lambda))
-    np.testing.assert_allclose(advantages[mask], expected, atol=1e-12)
-    np.testing.assert_allclose(returns[mask], expected + np.concatenate(rows[1]), atol=1e-12)
-    assert not advantages[~mask].any() and not returns[~mask].any()
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_a_constant_value_without_reward_has_the_known_advantage(mask):
-    values = torch.full((4, 7), 3.0)
-    advantages, returns = estimate_advantages(torch.zeros(4, 7), values, mask, 1.0, 1.0)
-    assert torch.equal(advantages, torch.where(mask, -3.0, 0.0)), "the episode ends with nothing left to come"
-    assert not returns.any()
-    halved, _ = estimate_advantages(torch.zeros(4, 7), values, mask, 1.0, 0.5)
-    assert halved[0].tolist() == [-3 / 64, -3 / 32, -3 / 16, -3 / 8, -3 / 4, -3 / 2, -3]
+def rows(tensor: Tensor, lengths: list[int]) -> list[np.ndarray]:
+    return [tensor[row, :length].numpy() for row, length in enumerate(lengths)]
 
 
-def test_a_perfect_value_leaves_no_advantage(mask):
-    rewards = random(4)
-    _, returns = estimate_advantages(rewards, torch.zeros(4, 7, dtype=torch.float64), mask, 0.9, 1.0)
-    for gae_lambda in (0.0, 0.7, 1.0):
-        advantages, again = estimate_advantages(rewards, returns, mask, 0.9, gae_lambda)
-        torch.testing.assert_close(advantages, torch.zeros_like(advantages), atol=1e-12, rtol=0)
-        torch.testing.assert_close(again, returns)
+@QUICK
+@given(batch=batches(), gamma=SHARES, gae_lambda=SHARES)
+def test_it_is_the_sum_that_the_paper_writes_token_by_token(batch, gamma, gae_lambda):
+    advantages, returns = estimate_advantages(batch.rewards, batch.values, batch.mask, gamma, gae_lambda)
+    given = rows(batch.rewards, batch.lengths), rows(batch.values, batch.lengths)
+    expected = np.concatenate(numpy_ppo.advantages(*given, gamma, gae_lambda))
+    np.testing.assert_allclose(advantages[batch.mask], expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(returns[batch.mask], expected + np.concatenate(given[1]), rtol=1e-9, atol=1e-9)
 
 
-def test_without_kl_the_score_stands_on_the_last_real_token_alone(mask):
-    scores = torch.tensor([1.0, -2.0, 3.0, 0.5])
-    rewards = shape_rewards(scores, torch.zeros(4, 7), mask, 0.3)
-    expected = torch.zeros(4, 7)
-    for row, length in enumerate(LENGTHS):
-        expected[row, length - 1] = scores[row]
-    assert torch.equal(rewards, expected)
+@QUICK
+@given(batch=batches(), gamma=SHARES, gae_lambda=SHARES, share=NUMBERS)
+def test_it_is_linear_in_rewards_and_values(batch, gamma, gae_lambda, share):
+    one = estimate_advantages(batch.rewards, batch.values, batch.mask, gamma, gae_lambda)
+    other = estimate_advantages(batch.other_rewards, batch.other_values, batch.mask, gamma, gae_lambda)
+    mixed = estimate_advantages(
+        batch.rewards + share * batch.other_rewards,
+        batch.values + share * batch.other_values,
+        batch.mask,
+        gamma,
+        gae_lambda,
+    )
+    for found, first, second in zip(mixed, one, other, strict=True):
+        torch.testing.assert_close(found, first + share * second, rtol=1e-9, atol=1e-7)
 
 
-def test_tokens_likelier_than_under_the_reference_cost_and_others_pay(mask):
-    kl = random(5).float()
-    rewards = shape_rewards(torch.zeros(4), kl, mask, 0.5)
-    assert torch.equal(rewards[mask], -0.5 * kl[mask])
-    assert not rewards[~mask].any()
-    total = shape_rewards(torch.ones(4), kl, mask, 0.5).sum(dim=1)
-    torch.testing.assert_close(total, 1 - 0.5 * (kl * mask).sum(dim=1))
+@QUICK
+@given(batch=batches(), gamma=SHARES, gae_lambda=SHARES, filler=ANYTHING, columns=st.integers(1, 3))
+def test_padding_never_matters_whatever_it_holds_and_however_wide_it_is(batch, gamma, gae_lambda, filler, columns):
+    clean = estimate_advantages(batch.rewards, batch.values, batch.mask, gamma, gae_lambda)
+    mask = torch.nn.functional.pad(batch.mask, (0, columns))
+    dirty = [
+        torch.where(mask, torch.nn.functional.pad(tensor, (0, columns)), torch.full(mask.shape, filler).double())
+        for tensor in (batch.rewards, batch.values)
+    ]
+    for found, expected in zip(estimate_advantages(*dirty, mask, gamma, gae_lambda), clean, strict=True):
+        assert torch.equal(found, torch.nn.functional.pad(expected, (0, columns)))
+        assert not found[~mask].any()
 
 
-def test_what_stands_on_padding_changes_nothing(mask):
-    kl, values, scores = random(6).float(), random(7).float(), torch.ones(4)
-    dirty = [torch.where(mask, item, torch.full_like(item, 1e6)) for item in (kl, values)]
-    clean = [torch.where(mask, item, torch.zeros_like(item)) for item in (kl, values)]
-    results = []
-    for kl_given, values_given in (clean, dirty):
-        rewards = shape_rewards(scores, kl_given, mask, 0.1)
-        results.append((rewards, *estimate_advantages(rewards, values_given, mask, 0.95, 0.9)))
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+@QUICK
+@given(batch=batches())
+def test_without_discount_it_is_the_reward_still_to_come_minus_the_value(batch):
+    advantages, returns = estimate_advantages(batch.rewards, batch.values, batch.mask, 1.0, 1.0)
+    given = rows(batch.rewards, batch.lengths)
+    to_come = torch.from_numpy(np.concatenate([np.cumsum(row[::-1])[::-1] for row in given]))
+    close(returns[batch.mask], to_come)
+    close(advantages[batch.mask], to_come - batch.values[batch.mask])
+
+
+@QUICK
+@given(batch=batches(), gamma=SHARES)
+def test_with_lambda_0_no_token_sees_further_than_the_next(batch, gamma):
+    advantages, _ = estimate_advantages(batch.rewards, batch.values, batch.mask, gamma, 0.0)
+    later = batch.rewards.clone()
+    later[:, 1:] += 5.0
+    moved, _ = estimate_advantages(later, batch.values, batch.mask, gamma, 0.0)
+    assert torch.equal(moved[:, 0], advantages[:, 0])
+    real = batch.mask[:, 1:]
+    close((moved - advantages)[:, 1:][real], torch.full((int(real.sum()),), 5.0, dtype=torch.float64))
+
+
+@QUICK
+@given(length=st.integers(1, 12), value=NUMBERS, gae_lambda=st.floats(0, 0.99))
+def test_a_constant_value_without_reward_has_the_known_advantage(length, value, gae_lambda):
+    mask = completion_mask(torch.tensor([length]), 12)
+    values = torch.full((1, 12), value, dtype=torch.float64)
+    advantages, returns = estimate_advantages(torch.zeros_like(values), values, mask, 1.0, gae_lambda)
+    for position in range(length):  # only the last token errs, by the whole value; earlier ones hear of it discounted
+        assert advantages[0, position].item() == pytest.approx(
+            -value * gae_lambda ** (length - 1 - position), abs=1e-12
+        )
+    close(returns[mask], (advantages + values)[mask])
+
+
+@QUICK
+@given(batch=batches(), gamma=SHARES, gae_lambda=SHARES)
+def test_completions_do_not_hear_of_each_other(batch, gamma, gae_lambda):
+    together = estimate_advantages(batch.rewards, batch.values, batch.mask, gamma, gae_lambda)
+    for row in range(len(batch.mask)):
+        one = slice(row, row + 1)
+        alone = estimate_advantages(batch.rewards[one], batch.values[one], batch.mask[one], gamma, gae_lambda)
+        assert all(torch.equal(found, whole[one]) for found, whole in zip(alone, together, strict=True))
+
+
+@QUICK
+@given(batch=batches(), gamma=SHARES, later=SHARES, gae_lambda=SHARES)
+def test_a_value_that_is_right_leaves_no_advantage_at_any_lambda(batch, gamma, later, gae_lambda):
+    _, right = estimate_advantages(batch.rewards, torch.zeros_like(batch.values), batch.mask, gamma, 1.0)
+    for chosen in (later, gae_lambda):
+        advantages, returns = estimate_advantages(batch.rewards, right, batch.mask, gamma, chosen)
+        torch.testing.assert_close(advantages, torch.zeros_like(advantages), atol=1e-8, rtol=0)
+        torch.testing.assert_close(returns, right, atol=1e-8, rtol=0)
+
+
+@QUICK
+@given(batch=batches(), kl_coef=st.floats(0, 2), filler=ANYTHING)
+def test_every_token_pays_for_its_kl_and_the_last_one_gets_the_score(batch, kl_coef, filler):
+    scores = batch.values[:, 0]
+    log_ratio = torch.where(batch.mask, batch.rewards, torch.full_like(batch.rewards, filler))
+    expected = torch.where(batch.mask, -kl_coef * batch.rewards, 0.0)
+    for row, length in enumerate(batch.lengths):
+        expected[row, length - 1] += scores[row]
+    close(shape_rewards(scores, log_ratio, batch.mask, kl_coef), expected)

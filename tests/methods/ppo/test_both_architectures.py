@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.methods.ppo.trainer import PPOTrainer
 from pipeline.scorers.keyword import KeywordScorer, load
 from tests.methods.ppo.tiny_ppo import reward_of
+from tests.methods.trainings import train
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import WORDS, TinyModel, prompts, section
 from tests.policy.tiny_t5 import T5
@@ -40,8 +40,10 @@ def tiny(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return request.param
 
 
-def trainer_of(policy: Any, **changes: Any) -> PPOTrainer:
-    return PPOTrainer(policy, reward_of(COMMON.score), section("ppo", **(SETTINGS | changes)), seed=0, batch_size=64)
+def curves(policy: Any, **changes: Any) -> list[dict[str, float]]:
+    """Train, and return the statistics of every step."""
+    ppo = section("ppo", **(SETTINGS | changes))
+    return train(policy, "ppo", prompts(16), ppo, reward=reward_of(COMMON.score)).curves
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -49,15 +51,12 @@ def trainer_of(policy: Any, **changes: Any) -> PPOTrainer:
 def test_a_step_is_finite_and_starts_at_ratio_1(tiny, reference, dropout):
     if reference == "reference adapter on":
         tiny.write_task_reference()
-    trainer = trainer_of(tiny.new_policy(dropout=dropout))
-    for _ in range(2):
-        statistics = trainer.step(prompts(16))
+    for statistics in curves(tiny.new_policy(dropout=dropout), steps=2):
         assert all(math.isfinite(value) for value in statistics.values())
         assert statistics["policy/first_ratio_deviation"] < 1e-4
         assert statistics["policy/ratio_deviation"] > 1e-3, "later updates must move the policy"
 
 
 def test_steps_raise_the_score(tiny):
-    trainer = trainer_of(tiny.new_policy())
-    scores = [trainer.step(prompts(16))["objective/score"] for _ in range(6)]
+    scores = [statistics["objective/score"] for statistics in curves(tiny.new_policy())]
     assert scores[-1] > scores[0] + 0.2

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.methods.ppo.train import Trained, train
 
 from pipeline.methods.ppo.health import CAUSES, Health
+from pipeline.methods.training import Trained
 from tests.methods.ppo.tiny_ppo import HARSH, prompts, reward_of, section, trainer_of
+from tests.methods.trainings import train
 from tests.policy import tiny_llama
 
 HEALTHY = {
@@ -31,32 +32,25 @@ def constant(texts: Sequence[str]) -> list[float | None]:
 def training(policy: Any, toxicity: Any = HARSH.score, **changes: Any) -> Trained:
     """Train for a few steps."""
     settings = section(**({"steps": 3} | changes))
-    return train(
-        policy,
-        tiny_llama.prompts(24),
-        reward_of(toxicity),
-        settings,
-        0,
-        tiny_llama.checkpoints("ppo"),
-        lambda *_: None,
-    )
+    return train(policy, "ppo", prompts(24), settings, reward=reward_of(toxicity))
 
 
 def causes_of_a_step(policy: Any, toxicity: Any = HARSH.score, **changes: Any) -> list[str]:
     """Return what is off in the first step."""
     trainer = trainer_of(policy, toxicity, **changes)
-    return trainer.health.check(trainer.step(prompts()))
+    trainer.step(0)
+    return trainer.health.last
 
 
-def causes(*steps: dict[str, float], expects_eos: bool = False) -> list[list[str]]:
+def causes(*steps: dict[str, float], is_exact: bool = True) -> list[list[str]]:
     """Return what is off in every step, given by what differs from HEALTHY."""
-    health = Health(ratio_tolerance=1e-3, expects_eos=expects_eos)
+    health = Health(is_exact, expects_eos=False)
     return [health.check(HEALTHY | changes) for changes in steps]
 
 
 def test_a_healthy_training_has_no_cause(policy: Any, capsys: pytest.CaptureFixture[str]) -> None:
     trained = training(policy, steps=12)
-    assert trained.health == {}
+    assert trained.more["health"] == {}
     for row in trained.curves:
         assert {key: value for key, value in row.items() if key.startswith("health/")} == {
             f"health/{cause}": 0.0 for cause in CAUSES
@@ -68,16 +62,23 @@ def test_dropout_that_stays_on_is_a_ratio_that_is_not_one(workplace: Any) -> Non
     policy = tiny_llama.new_policy(dropout=0.5)
     torch.manual_seed(0)
     tiny_llama.perturb(policy.model)  # a fresh adapter adds nothing that could be dropped
-    policy.eval = policy.model.train
-    assert "ratio_not_one" in causes_of_a_step(policy)
+    trainer = trainer_of(policy)
+    policy.model.train()
+    trainer.step(0)
+    assert "ratio_not_one" in trainer.health.last
 
 
 @pytest.mark.parametrize("altered", [lambda logprobs: logprobs / 0.7, lambda logprobs: logprobs - 0.1])
 def test_probabilities_of_a_cooled_or_truncated_sampler_are_a_ratio_that_is_not_one(
     policy: Any, altered: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    recall = policy.recall
-    policy.recall = lambda items: recall(items)._replace(logprobs=altered(recall(items).logprobs))
+    analyze = policy.analyze
+
+    def otherwise(items: Any, *, recall: bool = False) -> Any:
+        found = analyze(items, recall=recall)
+        return found._replace(logprobs=altered(found.logprobs)) if recall else found
+
+    policy.analyze = otherwise
     assert "ratio_not_one" in causes_of_a_step(policy)
 
 
@@ -133,6 +134,11 @@ def test_where_the_line_is(cause: str, bad: dict[str, float], good: dict[str, fl
     assert causes(bad, good) == [[cause], []]
 
 
+def test_a_policy_that_is_not_exact_may_have_ratios_further_from_one() -> None:
+    steps = [{"policy/first_ratio_deviation": deviation} for deviation in (0.5, 0.51)]
+    assert causes(*steps, is_exact=False) == [[], ["ratio_not_one"]]
+
+
 def test_values_have_ten_steps_to_become_better_than_a_constant() -> None:
     worse, better = {"value/explained_variance": -0.1}, {"value/explained_variance": 0.0}
     assert causes(*[worse] * 12) == [[]] * 9 + [["values_explain_nothing"]] * 3
@@ -146,7 +152,7 @@ def test_entropy_collapses_against_the_first_step() -> None:
 
 
 def test_several_causes_come_sorted_and_are_counted() -> None:
-    health = Health(1e-3, expects_eos=True)
+    health = Health(is_exact=True, expects_eos=True)
     bad = HEALTHY | {"objective/unscored": 3.0, "policy/clip_fraction": 0.9, "objective/finished_rate": 0.0}
     assert health.check(bad) == ["clipped_often", "eos_missing", "unscored"]
     health.check(HEALTHY | {"objective/unscored": 1.0})
@@ -163,6 +169,6 @@ def test_curves_tell_each_step_and_the_terminal_each_stretch(policy: Any, capsys
     trained = training(policy, sometimes, steps=6)
     assert [row["step"] for row in trained.curves if row["health/scores_all_equal"] == 1.0] == sorted(broken)
     assert {row["health/scores_all_equal"] for row in trained.curves} == {0.0, 1.0}
-    assert trained.health == {"scores_all_equal": 3}
+    assert trained.more["health"] == {"scores_all_equal": 3}
     lines = [line for line in capsys.readouterr().err.splitlines() if "scores_all_equal" in line]
     assert lines == [f"ppo step {step}: scores_all_equal: {CAUSES['scores_all_equal']}" for step in (2, 5)]

@@ -115,6 +115,15 @@ def test_a_value_within_the_range_has_half_the_squared_error():
     assert found.clip_fraction == 0
 
 
+def test_without_a_range_a_value_has_half_the_squared_error_however_far_it_moved():
+    values, old, returns = random(0, 5.0).requires_grad_(), random(1, 5.0), random(2, 5.0)
+    plain = torch.nn.functional.mse_loss(values[MASK], returns[MASK]) / 2
+    found = value_loss(values, old, returns, MASK, None)
+    torch.testing.assert_close(found.loss, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, values)[0] for loss in (found.loss, plain)))
+    assert value_loss(values, old, returns, MASK, 0.2).loss > plain
+
+
 @pytest.mark.parametrize(
     "value, target, alive",
     [

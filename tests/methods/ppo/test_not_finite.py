@@ -1,6 +1,7 @@
 """A training whose numbers are no numbers any more ends at once, says where, and leaves the last sound adapter."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from pipeline.methods.ppo.train import train
-from pipeline.methods.ppo.update import Updater
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,8 +17,10 @@ from pipeline.data.schema import prompt_row, to_json
 from pipeline.io import paths, process
 from pipeline.io.errors import NotFiniteError
 from pipeline.io.records import write_jsonl
+from pipeline.methods.ppo.trainer import PPOTrainer
 from stages import train as training_stage
-from tests.methods.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section, trainer_of
+from tests.methods.ppo.tiny_ppo import HARSH, PROMPTS, SETTINGS, adapter_of, prompts, reward_of, section
+from tests.methods.trainings import train
 from tests.policy import tiny_llama
 from tests.smoke import workspace
 
@@ -47,18 +48,10 @@ class Training:
             self.fault()
         return HARSH.score(texts)
 
-    def end(self) -> NotFiniteError:
+    def end(self, report: Callable[..., None] = lambda *_: None) -> NotFiniteError:
         """Train until it ends, and return the error that it ends with."""
         with pytest.raises(NotFiniteError) as raised:
-            train(
-                self.policy,
-                tiny_llama.prompts(PROMPTS),
-                reward_of(self.score),
-                self.ppo,
-                0,
-                tiny_llama.checkpoints("ppo"),
-                lambda *_: None,
-            )
+            train(self.policy, "ppo", prompts(), self.ppo, reward=reward_of(self.score), report=report)
         return raised.value
 
 
@@ -81,8 +74,8 @@ def poisoned_loss(policy: Any) -> Callable[[], None]:
     def poison() -> None:
         analyze = policy.analyze
 
-        def analyzed(items: Any) -> Any:
-            found = analyze(items)
+        def analyzed(items: Any, **keywords: Any) -> Any:
+            found = analyze(items, **keywords)
             found.logprobs[0, 0] = found.logprobs[0, 0] + (math.inf if torch.is_grad_enabled() else 0.0)
             return found
 
@@ -94,55 +87,51 @@ def poisoned_loss(policy: Any) -> Callable[[], None]:
 @pytest.mark.parametrize("poison", [poisoned_gradient, poisoned_loss])
 def test_a_poisoned_update_puts_back_the_step_it_is_in(policy: Any, poison: Callable[[Any], Any]) -> None:
     training = Training(policy, poison(policy), at=3)
-    error = training.end()
-    assert "ppo step 3: a loss or gradient is not finite" in str(error) and "put back to step 2" in str(error)
+    assert re.fullmatch(
+        r"ppo step 3: a loss or gradient is not finite \(prompts p\d+(, p\d+)*\); lower methods\.ppo\.learning_rate "
+        r"or use model\.dtype float32; put back to step 2",
+        str(training.end()),
+    )
     assert len(training.starts) == 3 and not torch.equal(training.starts[2][1], training.starts[0][1])
     check_put_back(policy, training.starts[2])
 
 
 def test_an_error_names_the_minibatch_it_happened_in(policy: Any) -> None:
-    trainer = trainer_of(policy, minibatch_size=4, micro_batch_size=4)
+    training = Training(policy, minibatch_size=4, micro_batch_size=4)
     poisoned_gradient(policy)()
     seen, analyze = [], policy.analyze
-    policy.analyze = lambda items: (seen.append(items), analyze(items))[1]
-    with pytest.raises(NotFiniteError) as raised:
-        trainer.step(prompts())
+    policy.analyze = lambda items, **keywords: (seen.append(items), analyze(items, **keywords))[1]
+    error = training.end()
     ids = list(dict.fromkeys(item.prompt.id for item in seen[-1]))
-    assert len(seen[-1]) == 4 and set(raised.value.prompt_ids) == set(ids)
-    assert all(name in str(raised.value) for name in ids) and "learning_rate" in str(raised.value)
-    assert not [item.id for item in prompts() if item.id not in ids and item.id in str(raised.value)]
+    assert len(seen[-1]) == 4 and error.prompt_ids == ids
+    assert [item.id for item in prompts() if item.id in str(error)] == [item.id for item in prompts() if item.id in ids]
+
+
+def breaking(weight: Tensor, at: int) -> Callable[..., None]:
+    """Return a report that makes a weight NaN once it hears of a step."""
+    return lambda step, _: weight.data.fill_(math.nan) if step == at else None
 
 
 def test_weights_that_break_between_steps_are_found_by_sampling(policy: Any) -> None:
-    """The step that cannot sample names its prompts, and what comes back is what could be sampled from before."""
+    """What comes back is what could be sampled from before."""
     training = Training(policy)
-    trainer = trainer_of(policy, training.score)
-    trainer.step(prompts())
-    trainer.step(prompts())
-    with torch.no_grad():
-        policy.trainable()["adapter"][0].fill_(math.nan)
-    with pytest.raises(NotFiniteError, match="ppo step 3: the policy's logits are not finite") as raised:
-        trainer.step(prompts())
-    assert raised.value.prompt_ids == [item.id for item in prompts()]
-    assert trainer.restore_last_good() == 1
+    error = training.end(breaking(policy.trainable()["adapter"][0], at=2))
+    assert str(error).startswith("ppo step 3: the policy's logits are not finite; lower methods.ppo.learning_rate")
+    assert str(error).endswith("put back to step 1")
     check_put_back(policy, training.starts[1])
 
 
 def test_a_value_head_that_breaks_is_found_before_it_is_learned_from(policy: Any) -> None:
     training = Training(policy)
-    trainer = trainer_of(policy, training.score)
-    trainer.step(prompts())
-    with torch.no_grad():
-        policy.value_head.linear.weight.fill_(math.nan)
-    with pytest.raises(NotFiniteError, match="ppo step 2: a loss or gradient is not finite"):
-        trainer.step(prompts())
+    error = training.end(breaking(policy.value_head.linear.weight, at=1))
+    assert str(error).startswith("ppo step 2: a loss or gradient is not finite")
     check_put_back(policy, training.starts[1])
 
 
 @pytest.fixture
 def absurd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the learning rate be 1e30: an update moves every weight by about as much, and the logits are no float32."""
-    monkeypatch.setattr(Updater, "_learning_rate_factor", lambda self, step: 1e30)
+    monkeypatch.setattr(PPOTrainer, "_learning_rate_factor", lambda self, step: 1e30)
 
 
 @pytest.mark.usefixtures("absurd")
@@ -152,7 +141,7 @@ def test_an_absurd_learning_rate_ends_the_training(policy: Any, steps: int, upda
     training = Training(policy, **updates, learning_rate=1.0, steps=steps)
     error = training.end()
     assert "learning_rate" in str(error) and "put back to step 0" in str(error)
-    assert error.prompt_ids and all(name in str(error) for name in error.prompt_ids)
+    assert all(name in str(error) for name in error.prompt_ids)
     check_put_back(policy, training.starts[0])
 
 

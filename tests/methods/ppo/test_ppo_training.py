@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from pipeline.methods.ppo.train import endless_batches, train
 
 from pipeline.io.errors import UserError
 from pipeline.policy.types import Decoding
 from pipeline.scorers.keyword import KeywordScorer, load
-from tests.methods.ppo.tiny_ppo import reward_of
+from tests.methods.ppo.tiny_ppo import prompts, reward_of, trainer_of
+from tests.methods.trainings import train
 from tests.policy import tiny_llama
 
 # A third of the words, so that every completion has some: toxicity is the share of them among 8 tokens.
@@ -36,16 +36,10 @@ def trained(policy, toxicity_of=score, **changes):
         "missing_eos_penalty": 0.0,
     }
     section, reported = tiny_llama.section("ppo", **(settings | changes)), []
-    training = train(
-        policy,
-        tiny_llama.prompts(40),
-        reward_of(toxicity_of),
-        section,
-        seed=0,
-        checkpoints=tiny_llama.checkpoints("ppo"),
-        report=lambda step, statistics: reported.append((step, statistics)),
+    told = train(
+        policy, "ppo", prompts(40), section, reward=reward_of(toxicity_of), report=lambda *it: reported.append(it)
     )
-    return training.curves, reported
+    return told.curves, reported
 
 
 def toxicity(policy):
@@ -107,20 +101,20 @@ def test_only_the_adapter_and_the_value_head_are_changed(policy):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_prompt_comes_twice_in_a_round(seed):
-    prompts = tiny_llama.prompts(10)
-    batches = endless_batches(prompts, 4, seed)
-    rounds = [[prompt.id for _ in range(2) for prompt in next(batches)] for _ in range(3)]
-    assert all(len(set(ids)) == 8 for ids in rounds), "8 of 10 prompts fill two batches of 4"
-    assert rounds[0] != rounds[1]
-    again = endless_batches(prompts, 4, seed)
-    assert rounds[0] == [prompt.id for _ in range(2) for prompt in next(again)]
-    other = endless_batches(prompts, 4, seed + 1)
-    assert rounds[0] != [prompt.id for _ in range(2) for prompt in next(other)]
+def test_no_prompt_comes_twice_in_a_round(policy, seed):
+    def rounds(seed, numbers):
+        trainer = trainer_of(policy, given=prompts(10), seed=seed, prompts_per_step=4)
+        return [[prompt.id for place in range(2) for prompt in trainer.batch(2 * number + place)] for number in numbers]
+
+    found = rounds(seed, range(3))
+    assert all(len(set(ids)) == 8 for ids in found), "8 of 10 prompts fill two batches of 4"
+    assert found[0] != found[1]
+    assert rounds(seed, [2, 0]) == [found[2], found[0]], "whatever was asked for before"
+    assert rounds(seed + 1, [0]) != [found[0]]
 
 
-def test_a_step_that_needs_more_prompts_than_there_are_is_refused():
+def test_a_step_that_needs_more_prompts_than_there_are_is_refused(policy):
     with pytest.raises(
-        UserError, match=r"^methods\.ppo\.prompts_per_step: expected at most the 3 train prompts, got 4"
+        UserError, match=r"^methods\.ppo\.prompts_per_step: expected at most the 3 train prompts, got 4; lower it$"
     ):
-        next(endless_batches(tiny_llama.prompts(3), 4, 0))
+        trainer_of(policy, given=prompts(3), prompts_per_step=4)

@@ -2,14 +2,14 @@
 
 import dataclasses
 import threading
-from types import SimpleNamespace
+import time
 from typing import Any
 
 import pytest
 import torch
 
 from pipeline.io.errors import UserError
-from tests.methods.ppo.tiny_ppo import HARSH, REWARD, prompts, reward_of, rollouts_of, trainer_of
+from tests.methods.ppo.tiny_ppo import HARSH, REWARD, prompts, rollouts_of, trainer_of
 from tests.policy import tiny_llama
 
 
@@ -35,9 +35,9 @@ class Listener:
 
 
 def trainer_beside(policy: Any, device: str, scorer: Listener) -> Any:
-    """Return a trainer that believes its policy to be on another device; only `scoring` can be used then."""
+    """Return a trainer that believes its policy to be on another device."""
     trainer = trainer_of(policy, scorer)
-    trainer.policy = SimpleNamespace(device=torch.device(device))  # type: ignore[assignment]
+    trainer.device = torch.device(device)
     return trainer
 
 
@@ -74,17 +74,15 @@ def test_on_the_cpu_the_scorer_runs_after_the_policy_in_the_same_thread(policy: 
 
 
 def test_the_time_of_the_scorer_is_that_of_the_phase_score(policy: Any) -> None:
-    trainer = trainer_of(policy, slow := Listener())
-    slow.released.clear()
-    threading.Timer(0.5, slow.released.set).start()
-    trainer.step(prompts())
-    assert trainer.seconds["score"] > 0.3
+    trainer = trainer_of(policy, lambda texts: (time.sleep(0.2), HARSH.score(texts))[1])
+    trainer.step(0)
+    assert trainer.seconds["score"] > 0.19
 
 
 def test_texts_are_scored_without_their_prompts(policy: Any) -> None:
     scorer = Listener()
     marked = [type(item)(item.id, "MARK " + item.text, item.token_ids) for item in prompts()]
-    trainer_of(policy, scorer).step(marked)
+    trainer_of(policy, scorer, given=marked).step(0)
     assert len(scorer.texts) == 16 and all(len(text.split()) <= 8 for text in scorer.texts)
     assert not any("MARK" in text for text in scorer.texts)
 
@@ -93,7 +91,7 @@ def test_with_prompt_and_completion_the_scorer_reads_both(policy: Any) -> None:
     scorer = Listener()
     trainer = trainer_of(policy, scorer, reward={"reads": "prompt_and_completion"})
     rollouts = rollouts_of(trainer)
-    trainer.step(prompts())
+    trainer.step(0)
     assert scorer.texts == [f"{item.prompt.text}\n{item.text}" for item in rollouts[0].completions]
 
 
@@ -105,10 +103,10 @@ def test_texts_that_the_scorer_did_not_read_to_the_end_are_counted(policy: Any) 
             return [len(text.split()) > 4 for text in texts]
 
     trainer = trainer_of(policy)
-    assert trainer.step(prompts())["objective/cut"] == 0
+    assert trainer.step(0).statistics["objective/cut"] == 0
     trainer.reward = dataclasses.replace(trainer.reward, scorer=Short())
     rollouts = rollouts_of(trainer)
-    statistics = trainer.step(prompts())
+    statistics = trainer.step(0).statistics
     long = [item for item in rollouts[0].completions if len(item.text.split()) > 4]
     assert statistics["objective/cut"] == len(long) > 0
 
@@ -116,7 +114,7 @@ def test_texts_that_the_scorer_did_not_read_to_the_end_are_counted(policy: Any) 
 def test_the_score_is_the_offset_less_the_scaled_toxicity(policy: Any) -> None:
     trainer = trainer_of(policy, reward=REWARD | {"offset": 0.25, "scale": 3.0})
     rollouts = rollouts_of(trainer)
-    trainer.step(prompts())
+    trainer.step(0)
     expected = [0.25 - 3 * toxicity for toxicity in HARSH.score([item.text for item in rollouts[0].completions])]
     assert rollouts[0].scores.tolist() == pytest.approx(expected) and len(set(expected)) > 1
 
@@ -125,9 +123,9 @@ def test_what_can_not_be_scored_leaves_the_rollout(policy: Any) -> None:
     def forgetful(texts: list[str]) -> list[float | None]:
         return [value if place % 4 else None for place, value in enumerate(HARSH.score(texts))]
 
-    whole, trainer = trainer_of(policy).complete(prompts()), trainer_of(policy, forgetful)
+    whole, trainer = trainer_of(policy).complete(0), trainer_of(policy, forgetful)
     rollouts = rollouts_of(trainer)
-    statistics = trainer.step(prompts())
+    statistics = trainer.step(0).statistics
     kept = [item for place, item in enumerate(whole) if place % 4]
     assert rollouts[0].completions == kept and len(kept) == 12
     assert statistics["objective/unscored"] == 4
@@ -136,9 +134,7 @@ def test_what_can_not_be_scored_leaves_the_rollout(policy: Any) -> None:
     assert torch.equal(rollouts[0].before.logprobs[:, : again.mask.shape[1]], again.logprobs)
 
 
-def test_a_rollout_without_any_score_names_step_and_scorer(policy: Any) -> None:
-    trainer = trainer_of(policy)
-    trainer.step(prompts())
-    trainer.reward = reward_of(lambda texts: [None] * len(texts))
-    with pytest.raises(UserError, match="ppo step 2: .*'harsh'"):
-        trainer.step(prompts())
+def test_a_rollout_without_any_score_names_method_and_scorer(policy: Any) -> None:
+    trainer = trainer_of(policy, lambda texts: [None] * len(texts))
+    with pytest.raises(UserError, match="ppo: the scorer 'harsh' could score none of 16 completions"):
+        trainer.step(0)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.methods.ppo.update import Updater
 
 from pipeline.methods.ppo.rollout import Rollout
+from pipeline.methods.ppo.trainer import PPOTrainer
 from pipeline.policy.types import Analysis
 from tests.methods.ppo.exact import float64_everywhere, policy_in_float64
-from tests.methods.ppo.tiny_ppo import section
+from tests.methods.ppo.tiny_ppo import trainer_of
 from tests.policy import tiny_llama
 
 COMPLETIONS = 12
@@ -36,7 +36,6 @@ def double(policy: Any) -> Iterator[Any]:
     with float64_everywhere():
         double = policy_in_float64(policy)
         torch.nn.init.normal_(double.value_head.linear.weight, std=0.3)
-        double.eval()
         yield double
 
 
@@ -54,25 +53,23 @@ def rollout_of(policy: Any) -> Rollout:
     return Rollout(items, scores, before, nothing, nothing, advantages=spread(1.0), returns=spread(1.0))
 
 
-def look(policy: Any, rollout: Rollout, micro_batch_size: int) -> tuple[float, torch.Tensor, dict[str, float]]:
+def look(trainer: PPOTrainer, rollout: Rollout) -> tuple[float, torch.Tensor, dict[str, float]]:
     """Return the total loss that an update reports, the gradient it is made with, and its statistics."""
-    ppo = section(**(SETTINGS | {"micro_batch_size": micro_batch_size}))
-    updater = Updater(policy, ppo, seed=0)
-    report = updater.optimise(rollout)
-    gradient = torch.cat([parameter.grad.flatten() for parameter in updater.parameters])
-    return report["policy/loss"] + ppo.vf_coef * report["value/loss"], gradient, report
+    report = trainer.optimise(rollout, 0)
+    gradient = torch.cat([parameter.grad.flatten() for parameter in trainer.optimizer.parameters])
+    return report["policy/loss"] + trainer.ppo.vf_coef * report["value/loss"], gradient, report
 
 
-def slope(policy: Any, rollout: Rollout, micro_batch_size: int, direction: torch.Tensor) -> float:
+def slope(trainer: PPOTrainer, rollout: Rollout, direction: torch.Tensor) -> float:
     """Return the central difference of the loss along a direction in the space of all trainable numbers."""
-    parameters = [parameter for group in policy.trainable().values() for parameter in group]
+    parameters = trainer.optimizer.parameters
     starts, losses, step = [parameter.detach().clone() for parameter in parameters], [], 1e-6
     for size in (step, -step):
         parts = direction.split([parameter.numel() for parameter in parameters])
         with torch.no_grad():
             for parameter, start, part in zip(parameters, starts, parts, strict=True):
                 parameter.copy_(start + size * part.view_as(parameter))
-        losses.append(look(policy, rollout, micro_batch_size)[0])
+        losses.append(look(trainer, rollout)[0])
     with torch.no_grad():
         for parameter, start in zip(parameters, starts, strict=True):
             parameter.copy_(start)
@@ -82,8 +79,8 @@ def slope(policy: Any, rollout: Rollout, micro_batch_size: int, direction: torch
 @pytest.mark.parametrize("micro_batch_size", [ALL_AT_ONCE, UNEQUAL])
 @pytest.mark.parametrize("part", ["adapter", "value_head", "both"])
 def test_the_gradient_is_the_slope_of_the_loss(double: Any, micro_batch_size: int, part: str) -> None:
-    rollout = rollout_of(double)
-    _, gradient, report = look(double, rollout, micro_batch_size)
+    rollout, trainer = rollout_of(double), trainer_of(double, **SETTINGS, micro_batch_size=micro_batch_size)
+    _, gradient, report = look(trainer, rollout)
     assert 0.2 < report["policy/clip_fraction"] < 0.8 and 0.2 < report["value/clip_fraction"] < 0.8
     head = sum(parameter.numel() for parameter in double.trainable()["value_head"])
     noise = torch.Generator().manual_seed(1)
@@ -93,19 +90,19 @@ def test_the_gradient_is_the_slope_of_the_loss(double: Any, micro_batch_size: in
             direction[-head:] = 0
         if part == "value_head":
             direction[:-head] = 0
-        expected = slope(double, rollout, micro_batch_size, direction)
+        expected = slope(trainer, rollout, direction)
         assert abs(expected) > 1e-3
         assert (gradient @ direction).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_tensor_has_its_share_of_the_slope(double: Any) -> None:
-    rollout = rollout_of(double)
-    _, gradient, _ = look(double, rollout, UNEQUAL)
-    sizes = [parameter.numel() for group in double.trainable().values() for parameter in group]
+    rollout, trainer = rollout_of(double), trainer_of(double, **SETTINGS, micro_batch_size=UNEQUAL)
+    _, gradient, _ = look(trainer, rollout)
+    sizes = [parameter.numel() for parameter in trainer.optimizer.parameters]
     for start, end in zip(torch.tensor([0, *sizes]).cumsum(0), torch.tensor(sizes).cumsum(0), strict=False):
         direction = torch.zeros_like(gradient)
         direction[start:end] = gradient[start:end].sign()
-        expected = slope(double, rollout, UNEQUAL, direction)
+        expected = slope(trainer, rollout, direction)
         assert (gradient @ direction).item() == pytest.approx(expected, rel=1e-5)
         assert expected > 1e-4, "a tensor that the loss does not reach"
 
@@ -113,9 +110,10 @@ def test_every_tensor_has_its_share_of_the_slope(double: Any) -> None:
 def test_a_token_weighs_the_same_in_every_micro_batch(double: Any) -> None:
     rollout = rollout_of(double)
     assert len({len(item.token_ids) for item in rollout.completions}) > 4
-    loss, gradient, report = look(double, rollout, ALL_AT_ONCE)
-    for size in (UNEQUAL, 1):
-        again = look(double, rollout, size)
+    sizes = (ALL_AT_ONCE, UNEQUAL, 1)
+    found = [look(trainer_of(double, **SETTINGS, micro_batch_size=size), rollout) for size in sizes]
+    loss, gradient, report = found[0]
+    for again in found[1:]:
         assert again[0] == pytest.approx(loss, rel=1e-10)
         torch.testing.assert_close(again[1], gradient, rtol=1e-8, atol=1e-12)
         assert again[2] == pytest.approx(report, rel=1e-8)

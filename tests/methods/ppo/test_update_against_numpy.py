@@ -9,7 +9,7 @@ import torch
 from pipeline.methods.ppo.rollout import Rollout
 from tests.methods.ppo import numpy_ppo
 from tests.methods.ppo.exact import Snapshot
-from tests.methods.ppo.tiny_ppo import HARSH, REWARD, ROLLOUT, prompts, rollouts_of, trainer_of
+from tests.methods.ppo.tiny_ppo import HARSH, REWARD, ROLLOUT, before_updates, rollouts_of, trainer_of
 from tests.policy import tiny_llama
 
 # One minibatch an epoch: the first update starts at ratio 1, in the second some tokens are clipped and some are not.
@@ -30,6 +30,7 @@ SETTINGS = {
     "clip_range": 0.2,
     "value_clip_range": 0.1,
 }
+SAMPLES = {1: {"prompts_per_step": 16, "samples_per_prompt": 1}, 4: {"prompts_per_step": 4, "samples_per_prompt": 4}}
 KNOBS: dict[str, dict[str, Any]] = {
     "no penalty": {"missing_eos_penalty": 0.0},
     "dear kl": {"kl_coef": 1.0},
@@ -47,8 +48,7 @@ PARAMETERS = [  # by layer and kind; lora_A gets a gradient since lora_B is not 
     "base_model.model.model.layers.0.mlp.down_proj.lora_B.default.weight",
     "base_model.model.model.layers.1.self_attn.v_proj.lora_B.default.weight",
     "base_model.model.model.layers.1.mlp.gate_proj.lora_A.default.weight",
-    "weight",  # of the value head
-    "bias",
+    *(HEAD := ("weight", "bias")),  # of the value head
 ]
 
 
@@ -82,33 +82,32 @@ def named(policy: Any) -> dict[str, torch.nn.Parameter]:
     return own | dict(policy.value_head.linear.named_parameters())
 
 
-def step_of(policy: Any, **changes: Any) -> Step:
+def step_of(policy: Any, samples: int, **changes: Any) -> Step:
     """Take one step with a policy that differs from its reference and has values to be wrong about."""
     torch.manual_seed(0)
     tiny_llama.perturb(policy.model)
     with torch.no_grad():
         policy.value_head.linear.weight.normal_(std=0.3)
-        policy.value_head.linear.bias.fill_(0.1)
-    trainer = trainer_of(policy, HARSH.score, REWARD, **(SETTINGS | changes))
+    trainer = trainer_of(policy, HARSH.score, REWARD, **(SETTINGS | SAMPLES[samples] | changes))
     rollouts, updates = rollouts_of(trainer), []
 
-    def look(*_: Any) -> None:
+    def look() -> None:
         gradients = {name: item.grad.clone() for name, item in named(policy).items() if item.grad is not None}
         updates.append(Update(Snapshot(policy), gradients))
 
-    trainer.updater.optimizer.register_step_pre_hook(look)
-    statistics = trainer.step(prompts())
+    before_updates(trainer, look)
+    statistics = trainer.step(0).statistics
     return Step(trainer.ppo, rollouts[0], updates, statistics, Snapshot(policy))
 
 
-@pytest.fixture(scope="module")
-def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
-    """Return one step with SETTINGS; change nothing."""
+@pytest.fixture(scope="module", params=SAMPLES)
+def step(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Step:
+    """Return one step with SETTINGS and so many samples a prompt; change nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("step"))
         patch.setenv("DEVICE", "cpu")
         tiny_llama.write_base(end_bias=0.9)
-        return step_of(tiny_llama.new_policy())
+        return step_of(tiny_llama.new_policy(), request.param)
 
 
 def rows(tensor: torch.Tensor, rollout: Rollout) -> np.ndarray:
@@ -117,9 +116,12 @@ def rows(tensor: torch.Tensor, rollout: Rollout) -> np.ndarray:
 
 
 def check_targets(step: Step) -> None:
-    """Compare rewards, advantages and returns of every token."""
+    """Compare rewards, advantages and returns of every token, and what the values start from."""
     goal = numpy_ppo.targets(step.raw, step.ppo)
+    start = step.updates[0].policy.parameter("bias").item()
+    assert start == pytest.approx(numpy_ppo.value_start(step.raw, step.ppo), abs=1e-5) and abs(start) > 1e-2
     for given, expected in [
+        (step.rollout.before.values, [seen.values for seen in step.raw.before]),
         (step.rollout.rewards, numpy_ppo.rewards(step.raw, step.ppo)),
         (step.rollout.advantages, goal.advantages),
         (step.rollout.returns, goal.returns),
@@ -140,10 +142,11 @@ def test_rewards_advantages_and_returns_of_every_token(step: Step) -> None:
     check_targets(step)
 
 
+@pytest.mark.parametrize("step", [4], indirect=True)
 @pytest.mark.parametrize("knob", KNOBS)
 def test_every_knob_reaches_the_advantages(knob: str, step: Step, workplace: Any) -> None:
     tiny_llama.write_base(end_bias=0.9)
-    turned = step_of(tiny_llama.new_policy(), epochs=1, **KNOBS[knob])
+    turned = step_of(tiny_llama.new_policy(), 4, epochs=1, **KNOBS[knob])
     check_targets(turned)
     moved = (turned.rollout.advantages - step.rollout.advantages).abs().max() > 1e-3
     returns_moved = (turned.rollout.returns - step.rollout.returns).abs().max() > 1e-3
@@ -167,12 +170,13 @@ def losses(step: Step) -> list[dict[str, float]]:
 def test_losses_clip_fractions_and_approx_kl_of_both_updates(step: Step) -> None:
     first, second = losses(step)
     assert first["policy/ratio_deviation"] == first["policy/clip_fraction"] == first["value/clip_fraction"] == 0
-    assert 0.05 < second["policy/clip_fraction"] < 0.9 and 0.05 < second["value/clip_fraction"] < 0.9
+    assert 0.05 < second["policy/clip_fraction"] < 0.9 and 0.02 < second["value/clip_fraction"] < 0.9
     expected = {key: (first[key] + second[key]) / 2 for key in first}
     assert {key: step.statistics[key] for key in expected} == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert step.statistics["policy/updates"] == len(step.updates) == 2
-    norms = [np.linalg.norm([grad.norm().item() for grad in made.gradients.values()]) for made in step.updates]
-    assert step.statistics["policy/grad_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
+    for group, names in (("value", HEAD), ("policy", step.updates[0].gradients.keys() - HEAD)):
+        norms = [np.linalg.norm([made.gradients[name].norm() for name in names]) for made in step.updates]
+        assert step.statistics[f"{group}/grad_norm"] == pytest.approx(np.mean(norms), rel=1e-5)
 
 
 def largest(gradient: torch.Tensor) -> tuple[int, ...]:
@@ -199,7 +203,7 @@ def test_both_updates_are_adam_on_the_gradient_of_the_numpy_loss(name: str, step
     assert used == pytest.approx(gradients, rel=1e-3, abs=1e-5)
     assert abs(gradients[0]) > 1e-3
 
-    rate = step.ppo.value_learning_rate if name in ("weight", "bias") else step.ppo.learning_rate
+    rate = step.ppo.value_learning_rate if name in HEAD else step.ppo.learning_rate
     weight = step.updates[0].policy.parameter(name)[index].item()
     mean = square = 0.0
     for time, gradient in enumerate(gradients, start=1):  # Kingma and Ba 2015, algorithm 1

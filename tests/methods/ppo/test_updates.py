@@ -7,7 +7,7 @@ import torch
 
 from tests.methods.ppo import numpy_ppo
 from tests.methods.ppo.exact import Snapshot
-from tests.methods.ppo.tiny_ppo import ROLLOUT, adapter_of, prompts, rollouts_of, trainer_of
+from tests.methods.ppo.tiny_ppo import ROLLOUT, adapter_of, before_updates, prompts, rollouts_of, section, trainer_of
 from tests.policy import tiny_llama
 
 # Every minibatch is the whole rollout: the policy before an update says which approx_kl that update was made at.
@@ -18,8 +18,8 @@ def approx_kls(policy: Any, max_approx_kl: float | None) -> tuple[list[float], f
     """Take one step; return approx_kl before every update that was made and after the last, and the statistics."""
     trainer = trainer_of(policy, **FAR, max_approx_kl=max_approx_kl)
     rollouts, seen = rollouts_of(trainer), []
-    trainer.updater.optimizer.register_step_pre_hook(lambda *_: seen.append(Snapshot(policy)))
-    statistics = trainer.step(prompts())
+    before_updates(trainer, lambda: seen.append(Snapshot(policy)))
+    statistics = trainer.step(0).statistics
     items = rollouts[0].completions
     read = [snapshot.read(items) for snapshot in [*seen, Snapshot(policy)]]
     nothing = numpy_ppo.Targets(*([seen.values for seen in read[0]],) * 2)
@@ -40,53 +40,77 @@ def test_no_update_is_made_at_a_kl_beyond_the_limit(workplace: Any) -> None:
 
 def test_the_limit_stops_a_step_and_not_the_training(policy: Any) -> None:
     trainer = trainer_of(policy, learning_rate=2e-2, warmup_steps=0, max_approx_kl=1e-5)
-    for _ in range(2):
-        statistics = trainer.step(prompts())
+    for done in range(2):
+        statistics = trainer.step(done).statistics
         assert 1 <= statistics["policy/updates"] < 2 * ROLLOUT / 4
         assert statistics["policy/approx_kl"] > 0
 
 
 def test_without_a_limit_every_epoch_is_made(policy: Any) -> None:
     trainer = trainer_of(policy, learning_rate=2e-2, warmup_steps=0, minibatch_size=8, epochs=3)
-    assert trainer.step(prompts())["policy/updates"] == 6
+    assert trainer.step(0).statistics["policy/updates"] == 6
+
+
+def test_a_step_that_was_stopped_before_any_update_keeps_the_weights_and_the_learning_rate(policy: Any) -> None:
+    trainer, before = trainer_of(policy, warmup_steps=5, max_approx_kl=1e-30), adapter_of(policy)
+    first, second = (trainer.step(done).statistics for done in range(2))
+    assert first["policy/updates"] == second["policy/updates"] == 0
+    assert all(torch.equal(old, new) for old, new in zip(before, adapter_of(policy), strict=True))
+    trainer.ppo = section(warmup_steps=5)
+    rates = [item["policy/learning_rate"] for item in (first, second, *(trainer.step(n).statistics for n in (2, 3)))]
+    assert 0 < rates[0] == rates[1] == rates[2] < rates[3]
 
 
 def test_every_completion_is_in_every_epoch_once(policy: Any) -> None:
     trainer, seen = trainer_of(policy, minibatch_size=4, micro_batch_size=3, epochs=2), []
     analyze = policy.analyze
 
-    def listen(items: Any) -> Any:
+    def listen(items: Any, **keywords: Any) -> Any:
         if torch.is_grad_enabled():
             seen.extend(items)
-        return analyze(items)
+        return analyze(items, **keywords)
 
     policy.analyze = listen
     rollouts = rollouts_of(trainer)
-    trainer.step(prompts())
+    trainer.step(0)
     for epoch in (seen[:ROLLOUT], seen[ROLLOUT:]):
         assert sorted(map(repr, epoch)) == sorted(map(repr, rollouts[0].completions))
     assert seen[:ROLLOUT] != seen[ROLLOUT:], "minibatches are drawn anew"
 
 
-def test_gradients_are_scaled_down_to_their_norm_and_not_cut(workplace: Any) -> None:
-    found = {}
-    for limit in (1e6, 0.01):
-        policy = tiny_llama.new_policy()
-        trainer = trainer_of(policy, max_grad_norm=limit, epochs=1, minibatch_size=ROLLOUT)
-        statistics = trainer.step(prompts())
-        gradient = torch.cat([parameter.grad.flatten() for parameter in trainer.updater.parameters])  # type: ignore[union-attr]
-        found[limit] = gradient, statistics["policy/grad_norm"]
-    (whole, norm), (scaled, same) = found[1e6], found[0.01]
-    assert norm == same == pytest.approx(whole.norm().item(), rel=1e-5) and norm > 0.1
-    torch.testing.assert_close(scaled, whole * 0.01 / norm, rtol=1e-3, atol=1e-8)
+def test_prompts_and_minibatches_are_drawn_from_streams_of_their_own(policy: Any) -> None:
+    trainer, given = trainer_of(policy, prompts_per_step=16, samples_per_prompt=1, epochs=1), prompts(16)
+    drawn = [given.index(prompt) for prompt in trainer.batch(0)]
+    steps = [torch.cat(trainer._minibatches(16, done)).tolist() for done in range(2)]
+    assert all(sorted(order) == list(range(16)) for order in (drawn, *steps))
+    assert len(set(map(tuple, (drawn, *steps)))) == 3
+
+
+def test_the_gradient_of_each_group_is_scaled_down_by_its_own_norm(workplace: Any) -> None:
+    def gradients(limit: float) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        trainer = trainer_of(policy := tiny_llama.new_policy(), max_grad_norm=limit, epochs=1, minibatch_size=ROLLOUT)
+        statistics = trainer.step(0).statistics
+        groups = zip(("policy", "value"), policy.trainable().values(), strict=True)
+        made = {name: torch.cat([item.grad.flatten() for item in group]) for name, group in groups}
+        return made, {name: statistics[f"{name}/grad_norm"] for name in made}
+
+    whole, norms = gradients(1e6)
+    assert norms == pytest.approx({name: item.norm().item() for name, item in whole.items()}, rel=1e-5)
+    small, large = sorted(norms, key=norms.get)
+    limit = (norms[small] * norms[large]) ** 0.5
+    assert norms[small] < 0.9 * limit
+    scaled, same = gradients(limit)
+    assert same == norms, "what is reported is from before"
+    assert torch.equal(scaled[small], whole[small])
+    torch.testing.assert_close(scaled[large], whole[large] * limit / norms[large], rtol=1e-3, atol=1e-8)
 
 
 def test_the_learning_rate_rises_over_the_warmup_and_falls_to_the_end(policy: Any) -> None:
     trainer = trainer_of(policy, steps=6, warmup_steps=2, learning_rate=1e-4, value_learning_rate=1e-3)
     used = []
-    for _ in range(6):
-        used.append([group["lr"] for group in trainer.updater.optimizer.param_groups])
-        assert trainer.step(prompts())["policy/learning_rate"] == used[-1][0]
+    for done in range(6):
+        used.append([group["lr"] for group in trainer.optimizer._adam.param_groups])
+        assert trainer.step(done).statistics["policy/learning_rate"] == used[-1][0]
     rates = [adapter for adapter, _ in used]
     assert 0 < rates[0] < rates[1] < rates[2] == pytest.approx(1e-4)
     assert rates[2] > rates[3] > rates[4] > rates[5] > 0
@@ -95,7 +119,7 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_the_end(policy: An
 
 def test_the_adapter_and_the_value_head_have_their_own_learning_rate(policy: Any) -> None:
     before = adapter_of(policy)
-    trainer_of(policy, learning_rate=1e-30, value_learning_rate=1e-2).step(prompts())
+    trainer_of(policy, learning_rate=1e-30, value_learning_rate=1e-2).step(0)
     for old, new in zip(before, adapter_of(policy), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-25)
     assert policy.value_head.linear.weight.abs().max() > 1e-3

@@ -1,5 +1,6 @@
 """A PPO trainer of the tiny policy, small enough that a step takes a tenth of a second."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -47,14 +48,23 @@ def reward_of(toxicity: Any = HARSH.score, **changes: Any) -> Reward:
     return Reward(tiny_llama.section("reward", **(REWARD | changes)), HARSH, toxicity)
 
 
-def trainer_of(policy: Any, toxicity: Any = HARSH.score, reward: Any = REWARD, **changes: Any) -> PPOTrainer:
-    """Return a trainer of the policy; `changes` are to the `ppo` section."""
-    return PPOTrainer(policy, reward_of(toxicity, **reward), section(**changes), 0, ROLLOUT)
+def trainer_of(
+    policy: Any,
+    toxicity: Any = HARSH.score,
+    reward: Any = REWARD,
+    given: Sequence[Prompt] = (),
+    seed: int = 0,
+    **changes: Any,
+) -> PPOTrainer:
+    """Return a trainer of the policy on these prompts or those of one step; `changes` are to the `ppo` section."""
+    policy.model.eval()  # as `train` does
+    ppo = section(**changes)
+    return PPOTrainer(policy, reward_of(toxicity, **reward), given or prompts(ppo.prompts_per_step), ppo, seed)
 
 
-def prompts() -> list[Prompt]:
+def prompts(count: int = PROMPTS) -> list[Prompt]:
     """Return the prompts of one step."""
-    return tiny_llama.prompts(PROMPTS)
+    return tiny_llama.prompts(count)
 
 
 def adapter_of(policy: Any) -> list[Tensor]:
@@ -65,11 +75,12 @@ def adapter_of(policy: Any) -> list[Tensor]:
 def rollouts_of(trainer: PPOTrainer) -> list[Rollout]:
     """Return a list that every rollout is added to, from the next step on."""
     seen: list[Rollout] = []
-    optimise = trainer.updater.optimise
-
-    def listen(rollout: Rollout) -> dict[str, float]:
-        seen.append(rollout)
-        return optimise(rollout)
-
-    trainer.updater.optimise = listen  # type: ignore[method-assign]
+    optimise = trainer.optimise
+    trainer.optimise = lambda rollout, done: (seen.append(rollout), optimise(rollout, done))[1]
     return seen
+
+
+def before_updates(trainer: PPOTrainer, look: Callable[[], object]) -> None:
+    """Call `look` before every update, when its gradients are there and clipped."""
+    update = trainer.optimizer.step
+    trainer.optimizer.step = lambda: (look(), update())
