@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.io import records
 
 FILE = Path("env.json")
-LIBRARIES = ("peft", "torch", "transformers", "trl")
+LIBRARIES = ("peft", "torch", "transformers")
 
 
 def installed() -> dict[str, str]:
