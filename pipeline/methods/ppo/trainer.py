@@ -106,7 +106,9 @@ class PPOTrainer:
         completions, scores, before, ref_logprobs = scored_only(completions, scores, before, ref_logprobs)
         log_ratio = before.logprobs - ref_logprobs
         rewards = self.shape(completions, scores, log_ratio, before.mask)
-        before, advantages, returns = self.advantages(rewards, before, done)
+        if done == 0:
+            before = self.start_values(rewards, before)
+        advantages, returns = self.advantages(rewards, before)
         rollout = Rollout(completions, scores, before, log_ratio, rewards, advantages, returns)
         statistics = self.describe(rollout)
         statistics |= self.optimise(rollout, done)
@@ -182,23 +184,24 @@ class PPOTrainer:
         scaled = self.scaling(scores) - self.ppo.missing_eos_penalty * unfinished
         return shape_rewards(scaled, log_ratio, mask, self.kl.coef)
 
-    def advantages(self, rewards: Tensor, before: Analysis, done: int) -> tuple[Analysis, Tensor, Tensor]:
-        """Return what was known before, and advantages and returns [B, T], whitened where the parameters say so.
+    def start_values(self, rewards: Tensor, before: Analysis) -> Analysis:
+        """Start the value head at the mean of the first rollout's returns, and return it as known before the update.
 
-        The value head starts at the mean of the first rollout's returns, and is 0 elsewhere: what it has to learn then
-        is how tokens differ.
+        What it has to learn then is only how tokens differ.
         """
+        mask, nothing = before.mask, torch.zeros_like(rewards)
+        _, returns = estimate_advantages(self._whitened(rewards, mask), nothing, mask, self.ppo.gamma, gae_lambda=1.0)
+        mean = masked_mean(returns, mask)
+        _, bias = self.policy.trainable()["value_head"]
+        bias.data += mean
+        return before._replace(values=torch.where(mask, before.values + mean, 0.0))
+
+    def advantages(self, rewards: Tensor, before: Analysis) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns, both [B, T], whitened over real tokens where the parameters say so."""
         ppo, mask = self.ppo, before.mask
-        if ppo.whiten_rewards:
-            rewards = masked_whiten(rewards, mask, shift_mean=False)
-        if done == 0:
-            _, returns = estimate_advantages(rewards, torch.zeros_like(rewards), mask, ppo.gamma, gae_lambda=1.0)
-            mean = masked_mean(returns, mask)
-            _, bias = self.policy.trainable()["value_head"]
-            bias.data.fill_(mean)
-            before = before._replace(values=torch.where(mask, before.values + mean, 0.0))
+        rewards = self._whitened(rewards, mask)
         advantages, returns = estimate_advantages(rewards, before.values, mask, ppo.gamma, ppo.gae_lambda)
-        return before, (masked_whiten(advantages, mask) if ppo.whiten_advantages else advantages), returns
+        return (masked_whiten(advantages, mask) if ppo.whiten_advantages else advantages), returns
 
     def describe(self, rollout: Rollout) -> dict[str, float]:
         """Return what the rollout says of the policy before the update, and what the update is made with."""
@@ -252,6 +255,9 @@ class PPOTrainer:
         self.kl.coef = state["kl_coef"]
         self.scaling.restore(state["scaling"])
         self.health.restore(state["health"])
+
+    def _whitened(self, rewards: Tensor, mask: Tensor) -> Tensor:
+        return masked_whiten(rewards, mask, shift_mean=False) if self.ppo.whiten_rewards else rewards
 
     def _minibatches(self, completions: int, done: int) -> list[Tensor]:
         shuffle = self._generator("minibatches", done)
