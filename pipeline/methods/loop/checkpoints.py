@@ -3,8 +3,7 @@
 They lie in `checkpoints/`, outside every DVC output: DVC removes outputs before a stage runs. Each key has a folder of
 its own, so that a start under other conditions costs nothing. A checkpoint is a folder that the method fills;
 `seal.json` in it holds what it belongs to and the SHA-256 of every file. Without the seal, or with a file that is not
-as sealed, it is removed and never read: some of what Transformers writes are pickles, which are read with
-`weights_only=True` and only where their hash is the sealed one.
+as sealed, it is removed and never read.
 
 The key is what a training's result depends on, as digests. Data and code are those that dvc.yaml names as `deps` of the
 stage, so that a checkpoint and DVC's lock agree on what "changed" means. Threads are among them on the CPU: sums of

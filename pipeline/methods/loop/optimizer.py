@@ -65,7 +65,9 @@ class Optimizer:
         self._schedule.step()
 
     def hold(self, steps: int) -> None:
-        """Remember the weights after so many steps as the last that are known to be good."""
+        """Remember the weights after so many steps as the last that are known to be good, if all are finite."""
+        if steps > 0 and not self.is_finite():
+            return
         self._held = steps, [parameter.detach().clone() for parameter in self.parameters]
 
     def restore(self) -> int:

@@ -87,4 +87,4 @@ class Health:
     def _count_bad_values(self, explained: float) -> None:
         """Count the steps in a row with values worse than a constant; a step without the measurement counts neither."""
         if not math.isnan(explained):
-            self._worse_than_constant = self._worse_than_constant + 1 if explained < 0 else 0
+            self._worse_than_constant = self._worse_than_constant + 1 if explained < -1e-6 else 0

@@ -82,7 +82,7 @@ def value_loss(
     openai/baselines ppo2: max((V - R)^2, (V_old + clip(V - V_old) - R)^2) / 2. None does not clip.
     """
     bound = math.inf if value_clip_range is None else value_clip_range
-    near = old_values + (values - old_values).clamp(-bound, bound)
+    near = values.clamp(old_values - bound, old_values + bound)
     unclipped, clipped = (values - returns) ** 2, (near - returns) ** 2
     with torch.no_grad():
         clip_fraction = masked_mean((clipped > unclipped).float(), mask)
