@@ -72,18 +72,17 @@ def arguments(settings):
 
 
 def trl_dpo(policy, settings):
-    """Return TRL's trainer; given a reference model it does not add one, and without one it looks for an adapter."""
+    """Return TRL's trainer; its reference is a model of its own, loaded from disk, with no adapter left on it."""
+    reference = LLAMA.load("reference").model
     rows = [{key: getattr(pair, key) for key in ("prompt_ids", "chosen_ids", "rejected_ids")} for pair in PAIRS]
     given = DPOConfig(**arguments(settings), beta=settings.beta, max_length=None, gradient_checkpointing=False)
-    made = PreparedDPOTrainer(
+    return PreparedDPOTrainer(
         policy.model,
-        policy.model.get_base_model(),
+        reference.merge_and_unload() if hasattr(reference, "merge_and_unload") else reference,
         given,
         train_dataset=Dataset.from_list(rows),
         processing_class=policy.tokenizer,
     )
-    made.ref_model = None
-    return made
 
 
 def trl_sft(policy, settings):
@@ -104,14 +103,15 @@ def trl_sft(policy, settings):
 
 
 def transformers_sft(policy, settings):
-    """Return Transformers' trainer; the model itself shifts the labels behind its start token."""
+    """Return Transformers' trainer; the model itself says what its decoder reads for these labels."""
 
     def collate(rows):
-        columns = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}
-        return {
+        batch = {
             key: pad_sequence([torch.tensor(row[key]) for row in rows], batch_first=True, padding_value=value)
-            for key, value in columns.items()
+            for key, value in {"input_ids": 0, "attention_mask": 0, "labels": IGNORED}.items()
         }
+        reads = policy.language_model.prepare_decoder_input_ids_from_labels(batch["labels"])
+        return batch | {"decoder_input_ids": reads}
 
     def loss(outputs, labels, num_items_in_batch):  # that of an update, over its micro-batches
         sums = cross_entropy(outputs.logits.flatten(0, 1), labels.flatten(), reduction="sum")
@@ -151,6 +151,7 @@ def test_loss_and_gradient_of_a_batch_are_trl_s(method, reference, trl, ours, ex
     policy = policy_of(LLAMA, reference)
     settings = section(method, batch_size=12, gradient_accumulation=1, epochs=1)
     theirs = trl(policy, settings)
+    theirs.model.train()
     (batch,) = theirs.get_train_dataloader()
     expected = theirs.compute_loss(theirs.model, batch)
     expected.backward()

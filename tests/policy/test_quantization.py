@@ -104,23 +104,3 @@ def test_weights_that_are_no_numbers_are_told_although_four_bits_hide_them(on_cp
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"NaN or infinity in model\.layers\.1\.mlp\.up_proj\.weight"):
         loading.load_base(NAME, on_cpu)
-
-
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_trainers_leave_the_adapter_as_precise_as_it_was(method: str, on_cpu: Any) -> None:
-    from pipeline.methods.loop.curves import CurveCallback
-
-    from pipeline.methods.dpo import causal as dpo
-    from pipeline.methods.sft import causal as sft
-    from pipeline.preferences.pairs import chosen
-    from tests.policy import tiny_llama
-
-    policy = LLAMA.policy_of(loading.new_policy_model(NAME, SEED, on_cpu, LLAMA.lora()))
-    before = [item.clone() for item in policy.model.parameters() if item.requires_grad]
-    pairs = tiny_llama.pairs(4)
-    given: Any = chosen(pairs) if method == "sft" else pairs
-    curves = CurveCallback({}, lambda *_: None)
-    room: Any = {"sft": sft, "dpo": dpo}[method]
-    room.make_trainer(policy.model, policy.tokenizer, given, section(method), 0, tiny_llama.checkpoints(), curves)
-    after = [item for item in policy.model.parameters() if item.requires_grad]
-    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))

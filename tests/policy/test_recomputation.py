@@ -1,18 +1,19 @@
 """Activations that are computed again: the same gradients from less memory, and sampling that sees nothing of it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pipeline.methods.dpo.fit import fit as fit_dpo
-from pipeline.methods.sft.fit import fit as fit_sft
 
 from pipeline.config.sections import FullReference
-from pipeline.policy import loading, recomputation
+from pipeline.methods.sft.trainer import train_on
+from pipeline.policy import loading
 from pipeline.policy.types import Decoding
 from pipeline.preferences.pairs import chosen
+from tests.methods.trainings import train, training_of
 from tests.policy import tiny_llama, tiny_model
 from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, SEED, TinyModel, section
@@ -95,8 +96,9 @@ def test_what_is_sampled_and_how_it_is_read_stays_as_it_was(tiny: TinyModel) -> 
     assert found[0] == found[1]
 
 
-def test_trainers_keep_less_too(tiny: TinyModel) -> None:
-    kept = {}
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_trainings_keep_less_and_end_as_they_would(method: str, tiny: TinyModel) -> None:
+    kept, curves, weights = [], [], []
     for recomputes in (False, True):
         policy, total = policy_of(tiny, recomputes), [0]
 
@@ -104,45 +106,29 @@ def test_trainers_keep_less_too(tiny: TinyModel) -> None:
             total[0] += tensor.nbytes
             return tensor
 
-        rest = (section("sft", **ONE_UPDATE), 0, tiny_llama.checkpoints(), lambda *_: None)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            fit_sft(tiny.architecture, policy.model, policy.tokenizer, chosen(tiny_llama.pairs(8)), *rest)
-        kept[recomputes] = total[0]
-    assert 0 < kept[True] < 0.6 * kept[False]
-
-
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_trainings_end_with_the_same_weights(method: str, tiny: TinyModel) -> None:
-    found, on = [], []
-    pairs = tiny_llama.pairs(8)
-    for recomputes in (False, True):
-        policy = policy_of(tiny, recomputes)
-        on.append(recomputation.is_on(policy.model.get_base_model()))
-        rest = (section(method, **ONE_UPDATE), 0, tiny_llama.checkpoints(method), lambda *_: None)
-        if method == "sft":
-            rows = fit_sft(tiny.architecture, policy.model, policy.tokenizer, chosen(pairs), *rest)
-        else:
-            rows = fit_dpo(tiny.architecture, policy, policy.model, policy.tokenizer, pairs, *rest)
-        found.append((rows, [item.clone() for item in policy.model.parameters()]))
-    assert on == [False, True]
-    assert found[0][0] == found[1][0]
-    assert all(torch.equal(one, other) for one, other in zip(found[0][1], found[1][1], strict=True))
+            curves += train(policy, method, tiny_llama.pairs(8), section(method, **ONE_UPDATE)).curves
+        kept.append(total[0])
+        weights.append([item.clone() for item in policy.model.parameters()])
+    assert 0 < kept[1] < 0.6 * kept[0]
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
 def test_a_reference_whose_weights_are_all_trained_recomputes_too(tiny: TinyModel) -> None:
-    settings = section("model", architecture=tiny.architecture, gradient_checkpointing=True)
     values = section("sft", **ONE_UPDATE).model_dump()
     full = {"kind": "full", "max_demonstration_tokens": 16, "require": {"rouge_l": None, "toxicity_mean": None}}
     reference = FullReference.model_validate(values | full)
-    model = loading.new_reference_model(NAME, SEED, settings, reference)
-    rows = fit_sft(
-        tiny.architecture,
-        model,
-        loading.load_tokenizer(NAME),
-        chosen(tiny_llama.pairs(8)),
-        reference,
-        0,
-        tiny_llama.checkpoints(),
-        lambda *_: None,
-    )
-    assert recomputation.is_on(model) and rows[-1]["policy/grad_norm"] > 0
+    kept, curves = [], []
+    for recomputes in (False, True):
+        settings = section("model", architecture=tiny.architecture, gradient_checkpointing=recomputes)
+        policy, given = (
+            tiny.policy_of(loading.new_reference_model(NAME, SEED, settings, reference)),
+            tiny_llama.pairs(8),
+        )
+        trained: list[Any] = []
+        learn = partial(train_on, training_of(policy, "reference"), reference, chosen(given))
+        kept.append(kept_bytes(lambda learn=learn, trained=trained: trained.append(learn()) or trained))
+        curves += trained[0].curves
+    assert kept[1] < kept[0] and curves[0] == pytest.approx(curves[1], abs=1e-4)

@@ -22,19 +22,15 @@ METHOD = '''
 
 
     def train(training, section):
-        from pipeline.methods.sft.fit import fit
-        from pipeline.methods.training import Trained
-        from pipeline.policy.demonstrations import Example
+        from pipeline.methods.sft.trainer import train_on
+        from pipeline.policy.types import Completion, Prompt
 
         examples = []
         for row in training.samples():
             best = min(row.samples, key=lambda sample: 1.0 if sample.toxicity is None else sample.toxicity)
-            examples.append(Example(row.prompt_ids, best.token_ids))
-        architecture, model, tokenizer = training.settings.model.architecture, training.model, training.tokenizer
-        curves = fit(
-            architecture, model, tokenizer, examples, section, training.seed, training.checkpoints, training.report
-        )
-        return Trained(curves, len(examples))
+            prompt = Prompt(row.prompt_id, row.prompt, tuple(row.prompt_ids))
+            examples.append(Completion.given(prompt, best.token_ids))
+        return train_on(training, section, examples)
 
 
     METHOD = Method(

@@ -1,9 +1,9 @@
 """A `python` that has the libraries imported already: what the quick tests start their stages with.
 
-A stage of `smoke` works for a second and imports for six. Here one process imports torch, transformers, peft, trl and
-mlflow and forks for every `python -m …` that DVC starts: commands, code, arguments, working directory, environment and
-exit status are the true ones, only the start of the interpreter is shared. The slow tests start every stage by itself
-and compare the bytes.
+A stage of `smoke` works for a second and imports for six. Here one process imports torch, transformers, peft and mlflow
+and forks for every `python -m …` that DVC starts: commands, code, arguments, working directory, environment and exit
+status are the true ones, only the start of the interpreter is shared. The slow tests start every stage by itself and
+compare the bytes.
 
 This file is three programs: the fixture's side (`warm_python`), the process that waits (`serve`), and the stand-in for
 `python` that hands over its streams and waits for the exit status (`ask`).
@@ -33,9 +33,6 @@ LIBRARIES = (
     "transformers.models.llama.tokenization_llama",
     "transformers.models.t5.modeling_t5",
     "transformers.models.t5.tokenization_t5",
-    "transformers.trainer_seq2seq",
-    "trl.trainer.dpo_trainer",
-    "trl.trainer.sft_trainer",
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_store",
 )

@@ -15,7 +15,6 @@ from pipeline.data.schema import prompt_row, to_json
 from pipeline.io import paths, process
 from pipeline.io.records import write_jsonl
 from stages import reference
-from tests.policy.tiny_llama import LLAMA
 from tests.policy.tiny_model import NAME, ROOT, SEED, TinyModel, prompts
 from tests.policy.tiny_t5 import FLUENCY, T5
 from tests.smoke import workspace
@@ -34,12 +33,6 @@ TRAINING = {
     "max_demonstration_tokens": 12,
     "require": NOTHING,
 }
-
-
-@pytest.fixture(params=[LLAMA, T5], ids=lambda tiny: tiny.architecture)
-def tiny(request: pytest.FixtureRequest) -> TinyModel:
-    """Return the tiny model of one architecture, then of the other."""
-    return request.param
 
 
 @pytest.fixture

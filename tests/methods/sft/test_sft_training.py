@@ -1,90 +1,66 @@
-"""A whole supervised training on the tiny model."""
+"""What supervised training does to a policy, and from which tokens."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from pipeline.methods.sft.fit import fit
 
-from pipeline.policy import loading
-from pipeline.preferences.pairs import chosen
-from tests.policy import tiny_llama
+from pipeline.policy.types import Decoding
+from tests.methods.trainings import train
+from tests.policy.tiny_llama import completions_of, pairs
+from tests.policy.tiny_model import END, prompts, section
+from tests.policy.tiny_t5 import T5
+
+PAIRS = pairs(12)
+CHOSEN = completions_of(PAIRS, "chosen")
+
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
-def trained(pairs=None, **changes):
-    """Train a fresh policy and return it with its curves and what was reported."""
+def trained(policy, given=PAIRS, **changes):
     settings = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 6, "gradient_accumulation": 1}
-    policy, reported = tiny_llama.new_policy(), []
-    rows = fit(
-        "causal",
-        policy.model,
-        policy.tokenizer,
-        chosen(pairs or tiny_llama.pairs(12)),
-        tiny_llama.section("sft", **(settings | changes)),
-        0,
-        tiny_llama.checkpoints("sft"),
-        lambda step, row: reported.append({"step": step, **row}),
-    )
-    return policy, rows, reported
+    return train(policy, "sft", given, section("sft", **(settings | changes))).curves
 
 
+@torch.no_grad()
 def likelihood(policy):
-    policy.model.eval()
-    with torch.no_grad():
-        return policy.analyze(tiny_llama.completions_of(tiny_llama.pairs(12), "chosen")).logprobs.sum().item()
+    return policy.analyze(CHOSEN).logprobs.sum().item()
 
 
-def test_it_makes_the_chosen_completions_likelier(workplace):
-    before = likelihood(tiny_llama.new_policy())
-    policy, rows, _ = trained()
+def test_it_makes_the_chosen_completions_likelier(tiny):
+    policy = tiny.new_policy()
+    before = likelihood(policy)
+    rows = trained(policy)
     assert likelihood(policy) > before + 10
     assert rows[-1]["policy/loss"] < rows[0]["policy/loss"]
 
 
-def test_it_learns_nothing_from_the_rejected_completions(workplace):
-    pairs = tiny_llama.pairs(12)
-    swapped = [type(pair)(**{**vars(pair), "rejected_ids": [5, 6, 7]}) for pair in pairs]
-    policies = [trained(given, epochs=1)[0] for given in (pairs, swapped)]
+def test_it_learns_nothing_from_the_rejected_completions(tiny):
+    swapped = [replace(pair, rejected_ids=[5, 6, 7]) for pair in PAIRS]
+    policies = [tiny.new_policy() for _ in range(2)]
+    for policy, given in zip(policies, (PAIRS, swapped), strict=True):
+        trained(policy, given, epochs=1)
     weights = [policy.trainable()["adapter"] for policy in policies]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
-def test_base_weights_stay_and_the_whole_adapter_learns(workplace):
-    fresh = tiny_llama.new_policy().model.state_dict()
-    policy, _, _ = trained()
-    after = policy.model.state_dict()
-    changed = {name for name in fresh if not torch.equal(fresh[name], after[name])}
-    assert changed == {name for name in fresh if "lora_" in name}
+@pytest.mark.parametrize("split", [(12, 1), (5, 3)])
+def test_loss_and_entropy_are_means_over_the_chosen_tokens_of_an_update(tiny, split):
+    tiny.write_base(**({"dropout_rate": 0.0} if tiny is T5 else {}))
+    policy = tiny.new_policy()
+    with torch.no_grad():
+        found = policy.analyze(CHOSEN)
+    first, *_ = trained(policy, batch_size=split[0], gradient_accumulation=split[1], epochs=1)
+    assert first["policy/loss"] == pytest.approx(-found.logprobs[found.mask].mean().item(), abs=1e-5)
+    assert first["objective/entropy"] == pytest.approx(found.entropy[found.mask].mean().item(), abs=1e-5)
 
 
-def test_curves_have_one_row_an_update_each_reported_and_no_time(workplace):
-    _, rows, reported = trained()
-    assert rows == reported
-    assert [row["step"] for row in rows] == list(range(1, 9))
-    named = {"policy/loss", "policy/grad_norm", "policy/learning_rate", "policy/token_accuracy", "objective/entropy"}
-    assert all(set(row) == {"step"} | named for row in rows)
-
-
-def test_the_learning_rate_rises_over_the_warmup_s_share_and_then_falls(workplace):
-    _, rows, _ = trained(batch_size=3, epochs=5, warmup_ratio=0.25)
-    rates = [row["policy/learning_rate"] for row in rows]
-    peak = rates.index(max(rates))
-    assert len(rates) == 20 and abs(peak - 5) <= 1
-    assert max(rates) == pytest.approx(1e-2)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
-
-
-def test_two_trainings_give_the_same_bytes_and_leave_nothing_else(workplace):
-    found = []
-    for _ in range(2):
-        policy, rows, _ = trained(epochs=2)
-        folder = loading.save_adapter(policy.model, "exp", 0, "sft")
-        found.append(({path.name: path.read_bytes() for path in folder.iterdir()}, rows))
-    assert found[0] == found[1]
-    assert set(found[0][0]) == {"adapter_config.json", "adapter_model.safetensors"}
-    assert not [path for path in workplace.joinpath("checkpoints").rglob("*") if path.is_file()]
-    assert {path.name for path in workplace.iterdir()} <= {"adapters", "models", "checkpoints"}
-
-
-def test_a_trained_policy_loads_as_it_was(workplace):
-    policy, _, _ = trained()
-    loading.save_adapter(policy.model, "exp", 0, "sft")
-    assert likelihood(tiny_llama.load("sft")) == pytest.approx(likelihood(policy), abs=1e-3)
+def test_an_end_in_the_target_is_learnt_and_none_is_where_there_is_none(tiny):
+    plain = [replace(pair, chosen_ids=[token for token in pair.chosen_ids if token != END]) for pair in PAIRS]
+    finished = []
+    for given in (plain, [replace(pair, chosen_ids=[*pair.chosen_ids, END]) for pair in plain]):
+        policy = tiny.new_policy()
+        trained(policy, given, epochs=20)
+        items = policy.complete(prompts(12), Decoding(14), samples=2, seed=0, batch_size=24)
+        finished.append(sum(item.finished for item in items))
+    assert finished[0] < 6 < finished[1]
