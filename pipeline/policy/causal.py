@@ -73,6 +73,11 @@ class CausalPolicy(LanguageModelPolicy):
         before: Tensor = hidden[rows, positions + prompt_lengths[rows] - 1]
         return before
 
+    def check_model(self) -> None:
+        """Check as for every model, and find out how this one reads while dropout cannot blur it."""
+        super().check_model()
+        self._takes_masks  # noqa: B018
+
     @cached_property
     def _takes_masks(self) -> bool:
         """Whether the model's attention does what a mask of ours says, tried on two completions of one prompt."""

@@ -99,11 +99,13 @@ class LanguageModelPolicy(ABC):
         """Return the logits [1, V] after the prompt `token` [1, 1] as the language model itself computes them."""
 
     @torch.no_grad()
-    def check_output_layer(self) -> None:
+    def check_model(self) -> None:
         """Raise UserError for a model that does more to its logits than its output layer, such as soft-capping.
 
-        Everything here computes logits from hidden states, at the places where they are needed.
+        Everything here computes logits from hidden states, at the places where they are needed. Dropout is off
+        afterwards.
         """
+        self.model.eval()
         token = torch.tensor([[self._stops[0]]], device=self.device)
         with acting_as_base(self.model):
             hidden = self._read([Prompt("", "", (self._stops[0],))], samples=1, room=0).hidden

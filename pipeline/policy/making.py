@@ -18,7 +18,7 @@ def make_policy(architecture: str, model: Any, tokenizer: Any) -> "LanguageModel
         "seq2seq": Seq2SeqPolicy,
     }
     policy = policies[architecture](model, tokenizer)
-    policy.check_output_layer()
+    policy.check_model()
     return policy
 
 

@@ -34,8 +34,14 @@ class Optimizer:
         self.parameters = [parameter for group in groups.values() for parameter in group]
         self._groups, self._max_grad_norm = groups, max_grad_norm
         # epsilon is torch's 1e-8; openai/baselines ppo2 has 1e-5 (Huang et al. 2022, detail 3)
+        # Biases and the weights of norms do not decay, as with Transformers' Trainer.
         self._adam = torch.optim.AdamW(
-            [{"params": list(group), "lr": rates[name]} for name, group in groups.items()], weight_decay=weight_decay
+            [
+                {"params": [item for item in group if (item.ndim > 1) == decays], "lr": rates[name]}
+                | {"weight_decay": weight_decay if decays else 0.0}
+                for name, group in groups.items()
+                for decays in (True, False)
+            ]
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, factor)
         self.hold(0)
@@ -90,7 +96,7 @@ class Optimizer:
             tensors |= {f"optimizer.{index}.{name}": item for name, item in entries.items()}
         tensors |= _global_generators()
         save_file({name: item.contiguous() for name, item in tensors.items()}, folder / TENSORS)
-        schedule = self._schedule.state_dict() | {"lr_lambdas": [None] * len(self._groups)}
+        schedule = self._schedule.state_dict() | {"lr_lambdas": [None] * len(adam["param_groups"])}
         kept = {"param_groups": adam["param_groups"], "schedule": schedule, "values": dict(values)}
         (folder / VALUES).write_text(json.dumps(kept), encoding="utf-8")
 
