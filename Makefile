@@ -12,6 +12,7 @@ METHOD ?=
 PLOTS ?= show
 N ?= 20
 JOBS ?= 3
+WORKERS ?= 2
 REPORT = reports/$(EXPERIMENT)/index.html
 
 SHELL := /bin/bash
@@ -123,11 +124,14 @@ verify: $(STAMP) ## hash every input and output against dvc.lock, compare packag
 track: $(STAMP) ## rebuild missing MLflow runs from what is on disk
 	$(BIN)/python -m pipeline.apps.track
 
-test: $(STAMP) ## run the tests, without network
-	$(BIN)/python -m pytest -m "not slow"
+# Tests of one file stay in one process, whose fixtures they share; more threads would only wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-test-slow: $(STAMP) ## run the tests that take long
-	$(BIN)/python -m pytest -m slow
+test: $(STAMP) ## run the tests, without network: make test [WORKERS=2]
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP) ## run the tests that take long: make test-slow [WORKERS=2]
+	$(PYTEST) -m slow
 
 torture: $(STAMP) ## kill 3 x N trainings five times each and count what is lost: make torture N=20
 	$(BIN)/python -m tests.smoke.torture $(N)

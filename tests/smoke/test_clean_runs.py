@@ -3,14 +3,19 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline.io import paths
 from tests.smoke.conftest import WholeRun
-from tests.smoke.workspace import EXPERIMENT, build, stages
+from tests.smoke.workspace import EXPERIMENT, Workspace, build, stages
 
 pytestmark = pytest.mark.slow
 EVALUATION = str(paths.metrics(EXPERIMENT, "evaluation"))
+
+
+def set_seeds(workspace: Workspace, seeds: list[int]) -> None:
+    """Change the seeds as a user does: edit params.yaml, then `make dag`."""
+    workspace.edit("params.yaml", seeds=seeds)
+    workspace.python("pipeline.apps.dag")
 
 
 def test_two_clean_runs_write_the_same_bytes(whole: WholeRun, tmp_path: Path) -> None:
@@ -28,7 +33,7 @@ def test_a_seed_comes_and_goes(whole: WholeRun, tmp_path: Path) -> None:
     alone = workspace.load(EVALUATION)
     before = workspace.outputs()
 
-    workspace.edit("params.yaml", seeds=[0, 1])
+    set_seeds(workspace, [0, 1])
     assert set(workspace.repro(TRACKING="off")) == stages([1]) - stages([]) | {f"evaluate@{EXPERIMENT}"}
     both = workspace.load(EVALUATION)
     assert both["meta"]["seeds"] == [0, 1]
@@ -39,7 +44,7 @@ def test_a_seed_comes_and_goes(whole: WholeRun, tmp_path: Path) -> None:
     after = workspace.outputs()
     assert {path for path in before if after[path] != before[path]} == evaluated
 
-    workspace.edit("params.yaml", seeds=[0])
+    set_seeds(workspace, [0])
     done = workspace.run("python", "-m", "stages.evaluate", EXPERIMENT, TRACKING="off")
     assert str(paths.scores(EXPERIMENT, 1, "dpo")) in done.stderr, "a file that is ignored is named"
     assert {path: digest for path, digest in workspace.outputs().items() if path in before} == before
@@ -47,8 +52,7 @@ def test_a_seed_comes_and_goes(whole: WholeRun, tmp_path: Path) -> None:
 
 def test_a_file_of_the_roster_that_is_missing_fails_the_evaluation(whole: WholeRun, tmp_path: Path) -> None:
     workspace = whole.workspace.copy(tmp_path / "missing")
-    roster = yaml.safe_load((workspace.root / "params.yaml").read_text())
-    workspace.edit("params.yaml", **roster | {"seeds": [0, 7]})
+    set_seeds(workspace, [0, 7])
     done = workspace.run("python", "-m", "stages.evaluate", EXPERIMENT, TRACKING="off")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -152,7 +152,7 @@ def test_queued_experiments_with_two_workers_lose_no_point(
     for name, changed in QUEUED.items():
         commit = commit_of(workspace, name, tmp_path / name)
         for method in METHODS:
-            key = next(key for key in changed if key.startswith(method))
+            key = next(key for key in changed if key.startswith(f"methods.{method}."))
             (run,) = (run for run in seen if run.name == method and run.params[key] == str(changed[key]))
             found[name, method], expected[name, method] = shown(run), on_disk(commit, method)
             if kind == "sqlite":

@@ -78,11 +78,14 @@ def test_prompts_of_pairs_are_trained_on_and_those_of_lists_are_judged(toxic_dpo
 
 
 def test_the_refusal_is_what_is_chosen_though_the_data_set_calls_it_rejected(toxic_dpo_run: WholeRun) -> None:
-    made = {row["prompt"]: row for row in lines(toxic_dpo_run, paths.preferences(EXPERIMENT, 0))}
+    from pipeline.preferences.pairs import pairs_of, read_samples
+
+    with chdir(toxic_dpo_run.workspace.root):
+        made = {pair.prompt: pair for pair in pairs_of(read_samples(paths.preferences(EXPERIMENT, 0)))}
     assert len(made) == len(pairs())
     for row in pairs():
         pair = made[row["prompt"]]
-        assert (pair["chosen"], pair["rejected"]) == (row["rejected"], row["chosen"])
+        assert (pair.chosen, pair.rejected) == (row["rejected"], row["chosen"])
     counts = toxic_dpo_run.workspace.load(str(paths.metrics(EXPERIMENT, "preferences", 0)))
     assert (counts["polarity"], counts["polarity_override"]) == ("swapped", None)
     lint = counts["lint"]

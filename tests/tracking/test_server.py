@@ -134,11 +134,19 @@ def look(served: Served, folder: Path) -> dict[str, Any]:
 
 
 def shown(page: Any, first: str) -> list[tuple[str, str]]:
-    """Wait until a run stands first, and return name and toxicity of the runs that have one, from the top."""
+    """Wait until a run is first and the rows rest, and return name and toxicity of the runs that have one, in order."""
     page.locator('[row-index="0"] a').filter(has_text=re.compile(f"^{first}$")).first.wait_for()
+    found, before = read_rows(page), None
+    while found != before:  # sorting redraws the rows one after another
+        page.wait_for_timeout(500)
+        found, before = read_rows(page), found
+    return [(name, toxicity) for name, toxicity in found if toxicity != "-"]
+
+
+def read_rows(page: Any) -> list[tuple[str, str]]:
+    """Return name and toxicity, "-" for none, of the rows of the table as they are now."""
     rows = [page.locator(f'[row-index="{index}"]') for index in range(5)]
-    found = [
+    return [
         (row.locator("a").first.inner_text(), row.locator('[col-id="metrics.`toxicity_mean`"]').inner_text().strip())
         for row in rows
     ]
-    return [(name, toxicity) for name, toxicity in found if toxicity != "-"]
