@@ -172,7 +172,9 @@ def work_off_the_queue(workspace: Workspace, environment: dict[str, str]) -> Non
     try:
         for _ in range(PATIENCE // 2):
             time.sleep(2)
-            states = re.findall(r"^\w{7} +queued-\d .*?(\w+)$", workspace.dvc("queue", "status"), re.MULTILINE)
+            # It fails where a worker is writing what it reads.
+            status = workspace.run(*DVC, "queue", "status").stdout
+            states = re.findall(r"^\w{7} +queued-\d .*?(\w+)$", status, re.MULTILINE)
             # One that passes from one list to the other is in none for a moment.
             if len(states) == len(QUEUED) and set(states) <= {"Success", "Failed"}:
                 break
