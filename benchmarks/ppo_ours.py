@@ -35,7 +35,7 @@ def train(job: Job) -> list[dict[str, Any]]:
         steps.append(
             {
                 "seconds": seconds,
-                "phases": dict(getattr(trainer, "seconds", {})),
+                "phases": dict(trainer.seconds),
                 "tokens": round(statistics["objective/length"] * len(batch) * job.ppo["samples_per_prompt"]),
                 "scores": scorer.taken(),
                 "kl": statistics["objective/kl"],

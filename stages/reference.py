@@ -51,7 +51,7 @@ def main(stage: Stage) -> None:
     else:
         assert stage.checkpoints is not None, "run_stage opens them where there is something to train"
         trained = _train(stage, stage.checkpoints, tokenizer, reward)
-        gc.collect()  # the trainer and its model refer to each other
+        gc.collect()  # the optimiser and its schedule refer to each other
     model = loading.load_policy_model(*place, settings.model, "reference")  # as every later stage has it
     policy = make_policy(settings.model.architecture, model, tokenizer)
     with loading.blamed(*place, "reference"):

@@ -56,7 +56,7 @@ class Training:
     report: Callable[[int, dict[str, float]], None]
 
     @property
-    def section(self) -> str:
+    def key(self) -> str:
         """Return where its parameters stand in the experiment file."""
         return "reference" if self.method == "reference" else f"methods.{self.method}"
 

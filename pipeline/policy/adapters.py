@@ -103,7 +103,7 @@ _WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 POLICY_ADAPTER = "default"  # PEFT saves an adapter of this name without a subfolder
-REFERENCE_ADAPTER = "ref"  # TRL's name for it, by which its DPOTrainer finds the reference of a PEFT model
+REFERENCE_ADAPTER = "ref"  # as TRL calls it
 
 
 def adapters_of(model: Any) -> set[str]:

@@ -13,7 +13,7 @@ from pipeline.io.errors import shortened
 from pipeline.policy.adapters import acting_as_base
 from pipeline.policy.cache import join
 from pipeline.policy.language_model import READ_AT_ONCE, Continuation, LanguageModelPolicy
-from pipeline.policy.packing import additive, pack
+from pipeline.policy.packing import Packed, additive, pack, saves_reading
 from pipeline.policy.types import Completion, Prompt
 
 logger = logging.getLogger(__name__)
@@ -50,17 +50,21 @@ class CausalPolicy(LanguageModelPolicy):
 
     def _hidden_before(self, completions: Sequence[Completion], ids: Tensor, mask: Tensor) -> Tensor:
         """Read every different prompt once, each completion after its own; where the model cannot, every one whole."""
-        return self._read_packed(completions) if self._takes_masks else self._read_whole(completions, mask)
+        if self._takes_masks and saves_reading(completions):
+            packed = pack(completions, self.device)
+            if self.context is None or packed.ids.shape[1] <= self.context:  # some models have tables of that size
+                return self._read_packed(packed)
+        return self._read_whole(completions, mask)
 
-    def _read_packed(self, completions: Sequence[Completion]) -> Tensor:
-        packed = pack(completions, self.device)
+    def _read_packed(self, packed: Packed) -> Tensor:
         output = self._trunk(
             input_ids=packed.ids,
             position_ids=packed.positions,
             attention_mask=additive(packed.visible, self._head.weight.dtype),
             use_cache=False,
         )
-        before: Tensor = output.last_hidden_state.flatten(0, 1)[packed.before]
+        # Indexing with [] would add up the gradients of a prompt's last token in an order of its own in every run.
+        before: Tensor = output.last_hidden_state.flatten(0, 1).index_select(0, packed.before)
         return before
 
     def _read_whole(self, completions: Sequence[Completion], mask: Tensor) -> Tensor:
@@ -94,8 +98,8 @@ class CausalPolicy(LanguageModelPolicy):
         with torch.no_grad(), acting_as_base(self.model):
             whole = self._read_whole(completions, mask)
             try:
-                packed = self._read_packed(completions)
-            except (IndexError, RuntimeError, TypeError, ValueError) as error:
+                packed = self._read_packed(pack(completions, self.device))
+            except Exception as error:  # whatever the model's own code raises
                 return f"the model takes no such mask ({shortened(str(error))})"
         rounding = (1e-4 if whole.dtype == torch.float32 else 0.05) * whole.abs().max().item()
         same = torch.allclose(packed, whole, rtol=0, atol=rounding, equal_nan=True)
@@ -128,7 +132,8 @@ def _own_mask(config: Any) -> str | None:
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     slides = window is not None if kinds is None else set(kinds) != {"full_attention"}
-    return "its layers do not see the whole text" if slides else None
+    local = "local" in getattr(config, "attention_layers", ())  # GPT-Neo
+    return "its layers do not see the whole text" if slides or local else None
 
 
 def longest_context(config: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""A scalar value on the policy's own hidden states."""
+"""Sampling from and analyzing with a language model, whatever its architecture."""
 
 import math
 from abc import ABC, abstractmethod
@@ -28,10 +28,7 @@ from pipeline.policy.types import Analysis, Completion, Decoding, Prompt, Role
 
 
 class ValueHead(nn.Module):
-    """Map hidden states [..., H] to values [...], float32, starting at zero everywhere.
-
-    A zero start makes the first advantages the plain returns instead of noise.
-    """
+    """Map hidden states [..., H] to values [...], float32, starting at zero. PPO moves the bias to its returns."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -199,7 +196,7 @@ class LanguageModelPolicy(ABC):
         if torch.is_grad_enabled():
             with recomputing(self._recomputed) if not self.model.training else nullcontext():
                 return self._analyze_batch(completions)
-        order = sorted(range(len(completions)), key=lambda index: reading_order(completions[index]))
+        order = sorted(range(len(completions)), key=lambda index: completions[index].reading_order)
         whole = self._blank(completions)
         for start in range(0, len(order), _ANALYZED_AT_ONCE):
             indices = order[start : start + _ANALYZED_AT_ONCE]
@@ -282,12 +279,6 @@ class LanguageModelPolicy(ABC):
             ids[row, place] = torch.tensor(sequence)
             attended[row, place] = 1
         return ids.to(self.device), attended.to(self.device)
-
-
-def reading_order(completion: Completion) -> tuple[int, str, int]:
-    """Return a key by which completions of one prompt, and of prompts of like length, are read together."""
-    prompt = completion.prompt
-    return len(prompt.token_ids), prompt.id, len(completion.token_ids)
 
 
 def stop_tokens(language_model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:

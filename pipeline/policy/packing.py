@@ -1,6 +1,7 @@
 """Completions laid out so that a prompt which several of them share is read once, and padding is rare."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from pipeline.policy.types import Completion
 
 # Rows are filled up to the longest group, or to this many tokens: every token of a row is compared with all of it.
 _ROW = 128
+_LONGEST = 1024  # tokens of a prompt and those of its completions that share it
 
 
 class Packed(NamedTuple):
@@ -26,29 +28,40 @@ class Packed(NamedTuple):
     before: Tensor
 
 
+@dataclass
+class _Group:
+    """A prompt, which of the completions it has in this group, and their tokens together."""
+
+    prompt: tuple[int, ...]
+    completions: list[int]
+    length: int
+
+
+def saves_reading(completions: Sequence[Completion]) -> bool:
+    """Tell whether there is anything to gain: a prompt that is shared, or texts short enough to share a row."""
+    shared = len({item.prompt.token_ids for item in completions}) < len(completions)
+    return shared or max(len(item.prompt.token_ids) + len(item.token_ids) for item in completions) <= _ROW
+
+
 def pack(completions: Sequence[Completion], device: torch.device) -> Packed:
-    """Lay out every different prompt once, followed by its completions, none of which sees another."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, item in enumerate(completions):
-        groups.setdefault(item.prompt.token_ids, []).append(index)
-    lengths = {
-        prompt: len(prompt) + sum(len(completions[index].token_ids) - 1 for index in group)
-        for prompt, group in groups.items()
-    }
-    rows = _fill(lengths)
-    width = max(sum(lengths[prompt] for prompt in row) for row in rows)
+    """Lay out every different prompt once, followed by its completions, none of which sees another.
+
+    Raises ValueError for a prompt or a completion without tokens.
+    """
+    rows = _fill(_groups(completions))
+    width = max(sum(group.length for group in row) for row in rows)
     ids, positions, prompt_of, branch_of = (torch.zeros(len(rows), width, dtype=torch.long) for _ in range(4))
     before: dict[int, list[int]] = {}
-    for row, prompts in enumerate(rows):
+    for row, groups in enumerate(rows):
         tokens: list[tuple[int, int, int, int]] = []  # of every token its id, place, prompt, and branch (0: the prompt)
-        for number, prompt in enumerate(prompts, start=1):
-            tokens += ((token, place, number, 0) for place, token in enumerate(prompt))
+        for number, group in enumerate(groups, start=1):
+            tokens += ((token, place, number, 0) for place, token in enumerate(group.prompt))
             last = row * width + len(tokens) - 1
-            for branch, index in enumerate(groups[prompt], start=1):
+            for branch, index in enumerate(group.completions, start=1):
                 read = completions[index].token_ids[:-1]
                 begin = row * width + len(tokens)
                 before[index] = [last, *range(begin, begin + len(read))]
-                tokens += ((token, place, number, branch) for place, token in enumerate(read, start=len(prompt)))
+                tokens += ((token, place, number, branch) for place, token in enumerate(read, start=len(group.prompt)))
         for target, column in zip((ids, positions, prompt_of, branch_of), zip(*tokens, strict=True), strict=True):
             target[row, : len(tokens)] = torch.tensor(column)
     order = [place for index in range(len(completions)) for place in before[index]]
@@ -56,23 +69,40 @@ def pack(completions: Sequence[Completion], device: torch.device) -> Packed:
     return Packed(ids.to(device), positions.to(device), visible, torch.tensor(order, device=device))
 
 
+def _groups(completions: Sequence[Completion]) -> list[_Group]:
+    """Gather the completions of each prompt; a prompt has several groups where one would be longer than _LONGEST."""
+    groups: list[_Group] = []
+    newest: dict[tuple[int, ...], _Group] = {}
+    for index, item in enumerate(completions):
+        prompt, read = item.prompt.token_ids, len(item.token_ids) - 1
+        if not prompt or read < 0:
+            raise ValueError(f"expected at least one token of prompt and completion (prompt {item.prompt.id})")
+        group = newest.get(prompt)
+        if group is None or group.length + read > _LONGEST:
+            newest[prompt] = group = _Group(prompt, [], len(prompt))
+            groups.append(group)
+        group.completions.append(index)
+        group.length += read
+    return groups
+
+
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a mask [R, 1, L, L] for the attention of Transformers: 0 where visible, else the lowest number."""
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill(~visible, torch.finfo(dtype).min)[:, None]
+    mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(visible, 0.0)[:, None]
 
 
-def _fill(lengths: dict[tuple[int, ...], int]) -> list[list[tuple[int, ...]]]:
-    """Put groups of these lengths into rows, the longest first, each into the first row that has room."""
-    rows: list[list[tuple[int, ...]]] = []
+def _fill(groups: Sequence[_Group]) -> list[list[_Group]]:
+    """Put the groups into rows, the longest first, each into the first row that has room."""
+    rows: list[list[_Group]] = []
     room: list[int] = []
-    for group, length in sorted(lengths.items(), key=lambda item: -item[1]):
-        row = next((row for row, left in enumerate(room) if left >= length), len(rows))
+    for group in sorted(groups, key=lambda group: -group.length):
+        row = next((row for row, left in enumerate(room) if left >= group.length), len(rows))
         if row == len(rows):
             rows.append([])
-            room.append(max(_ROW, *lengths.values()))
+            room.append(max(_ROW, max(group.length for group in groups)))
         rows[row].append(group)
-        room[row] -= length
+        room[row] -= group.length
     return rows
 
 

@@ -45,11 +45,11 @@ def draw(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> 
 
     logits: [B, V]. uniforms: [B] in [0, 1). With top_p < 1 only the smallest set of most probable tokens whose mass
     reaches top_p can be drawn (Holtzman et al. 2020). Log-probabilities and entropies are those at temperature 1
-    without truncation. Raises NotFiniteError when a logit is no number.
+    without truncation. Raises NotFiniteError when a logit is not finite.
     """
     logits = logits.float()
     natural = torch.softmax(logits, dim=-1)
-    if not natural[:, 0].isfinite().all():  # one logit that is no number makes its whole row so
+    if not natural[:, 0].isfinite().all():  # one that is not makes its whole row so
         raise NotFiniteError("the policy's logits are not finite")
     probabilities = natural if temperature == 1 else torch.softmax(logits / temperature, dim=-1)
     tokens = _invert(probabilities, uniforms) if top_p >= 1 else _nucleus(probabilities, uniforms, top_p)

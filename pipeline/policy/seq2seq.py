@@ -68,7 +68,7 @@ class Seq2SeqPolicy(LanguageModelPolicy):
         starts = ids.new_full((len(ids), 1), self._start)
         output = self._decoder(
             input_ids=torch.cat([starts, ids[:, :-1]], dim=1),
-            encoder_hidden_states=states[rows],
+            encoder_hidden_states=states.index_select(0, rows),  # whose gradients add up in the same order every time
             encoder_attention_mask=attended[rows],
             use_cache=False,
         )

@@ -51,6 +51,11 @@ class Completion:
         return math.fsum(self.trace.logprobs)
 
     @property
+    def reading_order(self) -> tuple[int, str, int]:
+        """Return a key by which completions of one prompt, and of prompts of like length, come together."""
+        return len(self.prompt.token_ids), self.prompt.id, len(self.token_ids)
+
+    @property
     def text_token_ids(self) -> tuple[int, ...]:
         """Return the tokens without the EOS that ended it."""
         return self.token_ids[:-1] if self.finished else self.token_ids

@@ -11,6 +11,8 @@ from transformers import (
     BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -54,6 +56,12 @@ def bloom():
     return BloomForCausalLM(BloomConfig(**SIZES, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2))
 
 
+def gpt_neo():
+    kinds = {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 4}
+    config = GPTNeoConfig(**SIZES, **kinds, hidden_size=32, num_heads=4, initializer_range=0.2)
+    return GPTNeoForCausalLM(config)
+
+
 def mistral(window):
     shared = {"num_key_value_heads": 2, "initializer_range": 0.2}
     return MistralForCausalLM(MistralConfig(**SIZES, **LAYERS, **shared, sliding_window=window))
@@ -73,6 +81,7 @@ PACKED = {
 }
 PLAIN = {
     "a sliding window": (lambda: mistral(4), "its layers do not see the whole text"),
+    "local layers": (gpt_neo, "its layers do not see the whole text"),
     "ALiBi": (bloom, "the model"),
     "another attention": (lambda: llama("another"), "its attention is another"),
 }
@@ -164,6 +173,29 @@ def test_every_token_sees_its_own_text_up_to_itself_and_nothing_else(items):
         for number, place in enumerate(seen.tolist(), start=1):
             assert packed.visible[row, place].nonzero().flatten().tolist() == seen[:number].tolist()
     assert packed.visible.any(dim=2).all(), "padding sees something, or its softmax is NaN"
+
+
+def test_many_long_completions_of_a_prompt_share_it_in_groups():
+    items = completions([(range(3, 43), [token] * 60) for token in range(3, 33)])
+    assert max(pack(items, torch.device("cpu")).ids.shape) <= 1024
+    check_against_plain(policy_of(lambda: llama("sdpa")), items)
+
+
+def test_the_gradient_is_the_same_bits_each_time_whatever_the_threads():
+    items, before = completions([([5, 6, 7, 8], range(3, 19))] * 8), torch.get_num_threads()
+    config = LlamaConfig(**SIZES, **LAYERS | {"hidden_size": 576, "num_hidden_layers": 1}, initializer_range=0.05)
+    policy = policy_of(lambda: LlamaForCausalLM(config))
+    policy.model.float()
+    found = []
+    torch.set_num_threads(4)
+    try:
+        for _ in range(10):
+            policy.model.zero_grad()
+            policy.analyze(items).logprobs.sum().backward()
+            found.append(torch.cat([item.grad.flatten() for item in policy.model.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found)
 
 
 def test_short_groups_share_a_row_and_long_ones_do_not_widen_it():

@@ -44,7 +44,7 @@ KEPT_IN_PIECES = 0.5  # share of the smaller phases' memory that the largest can
 DRAWN, READ, LEARNT = 4, 4, 5
 READ_ROWS = 32  # completions that the policy reads at once without gradient
 PROBED_TOKENS = 40  # of an answer, on average over a batch of the longest
-STATES = 4  # of a number that is trained: itself, its gradient and two moments of Adam
+STATES = 5  # of a number that is trained: itself, its gradient, two moments of Adam, and the last that was good
 BYTES = 4  # of a number that is trained, and of logits
 
 

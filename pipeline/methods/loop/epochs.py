@@ -45,7 +45,7 @@ class EpochTrainer(ABC, Generic[Example]):
         """Add the gradient of some of an update's examples; return its share of the update's statistics."""
 
     def step(self, done: int) -> Update:
-        """Make the update after `done` of them."""
+        """Make the update that follows `done` others."""
         update = self._indices(done)
         completions = [item for index in update for item in self.completions(self.examples[index])]
         self.optimizer.zero_grad()
@@ -66,7 +66,7 @@ class EpochTrainer(ABC, Generic[Example]):
         """Take nothing over."""
 
     def _indices(self, done: int) -> list[int]:
-        """Return which examples the update after `done` of them learns from, in the order of Transformers' sampler."""
+        """Return the examples of the update that follows `done` others, in the order of Transformers' sampler."""
         epoch, place = divmod(done, self._updates_per_epoch)
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed + epoch))
         return order[place * self._update_size :][: self._update_size].tolist()

@@ -32,10 +32,9 @@ class Trainer(Protocol):
     shown: Mapping[str, str]  # on the progress bar: statistic -> its name there
 
     def step(self, done: int) -> Update:
-        """Make the next step after `done` of them.
+        """Make the step that follows `done` others.
 
-        Holds the weights of the optimiser as soon as what they compute was seen to be finite; raises NotFiniteError
-        where it is not.
+        Hold the optimiser's weights once their output is known to be finite; raise NotFiniteError where it is not.
         """
         ...
 
@@ -53,7 +52,7 @@ def run(training: "Training", trainer: Trainer) -> Curves:
 
     A training continues from its newest checkpoint, if there is one, and ends with the very weights of one that was
     never interrupted. Raises NotFiniteError, with the policy put back to the last weights whose numbers were finite,
-    where a loss, a gradient or a logit is no number.
+    where a loss, a gradient or a logit is not finite.
     """
     torch.manual_seed(training.seed)  # dropout's, and nothing else draws from it
     curves = _continued(training, trainer)
@@ -62,7 +61,7 @@ def run(training: "Training", trainer: Trainer) -> Curves:
         try:
             statistics, completions = trainer.step(done)
             if done + 1 == trainer.steps:
-                _check_last(training, completions)
+                _check_last(training, trainer.optimizer, completions)
         except NotFiniteError as error:
             raise _located(error, training, done + 1, trainer.optimizer.restore()) from None
         training.report(done + 1, statistics)
@@ -87,15 +86,17 @@ def _continued(training: "Training", trainer: Trainer) -> Curves:
 
 
 @torch.no_grad()
-def _check_last(training: "Training", completions: Sequence[Completion]) -> None:
-    """Raise NotFiniteError where the weights that the last step left compute what is no number: no step follows it."""
+def _check_last(training: "Training", optimizer: Optimizer, completions: Sequence[Completion]) -> None:
+    """Raise NotFiniteError where the last step left weights that are not finite, or whose numbers are not."""
+    if not optimizer.is_finite():
+        raise NotFiniteError("a weight is not finite")
     if not training.policy.analyze(completions).logprobs.isfinite().all():
         raise NotFiniteError("a log-probability is not finite", list({item.prompt.id: None for item in completions}))
 
 
 def _located(error: NotFiniteError, training: "Training", step: int, restored: int) -> NotFiniteError:
     prompts = f" (prompts {', '.join(error.prompt_ids)})" if error.prompt_ids else ""
-    remedy = f"lower {training.section}.learning_rate or use model.dtype float32"
+    remedy = f"lower {training.key}.learning_rate or use model.dtype float32"
     return NotFiniteError(
         f"{training.method} step {step}: {error}{prompts}; {remedy}; put back to step {restored}", error.prompt_ids
     )

@@ -1,4 +1,4 @@
-"""AdamW over named groups of parameters, and all it has got to on disk: without pickles, to go on to the same bits."""
+"""AdamW over named parameter groups, saved without pickles so that a training resumes bit for bit."""
 
 import json
 import math
@@ -34,7 +34,7 @@ class Optimizer:
         self.parameters = [parameter for group in groups.values() for parameter in group]
         self._groups, self._max_grad_norm = groups, max_grad_norm
         # epsilon is torch's 1e-8; openai/baselines ppo2 has 1e-5 (Huang et al. 2022, detail 3)
-        # Biases and the weights of norms do not decay, as with Transformers' Trainer.
+        # Biases and the weights of norms, which have one dimension, do not decay.
         self._adam = torch.optim.AdamW(
             [
                 {"params": [item for item in group if (item.ndim > 1) == decays], "lr": rates[name]}
@@ -44,7 +44,7 @@ class Optimizer:
             ]
         )
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, factor)
-        self.hold(0)
+        self._held_after, self._held = 0, [parameter.detach().clone() for parameter in self.parameters]
 
     @property
     def learning_rate(self) -> float:
@@ -74,18 +74,19 @@ class Optimizer:
         """Remember the weights after so many steps as the last that are known to be good, if all are finite."""
         if steps > 0 and not self.is_finite():
             return
-        self._held = steps, [parameter.detach().clone() for parameter in self.parameters]
+        self._held_after = steps
+        for held, parameter in zip(self._held, self.parameters, strict=True):
+            held.copy_(parameter.detach())
 
     def restore(self) -> int:
         """Give the parameters the weights of the last `hold`; return after how many steps that was."""
-        steps, weights = self._held
         with torch.no_grad():
-            for parameter, value in zip(self.parameters, weights, strict=True):
+            for parameter, value in zip(self.parameters, self._held, strict=True):
                 parameter.copy_(value)
-        return steps
+        return self._held_after
 
     def is_finite(self) -> bool:
-        """Return whether all weights are numbers."""
+        """Return whether all weights are finite."""
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters)
 
     def write(self, folder: Path, values: Mapping[str, Any]) -> None:
@@ -124,7 +125,7 @@ def linear(warmup: int, updates: int) -> Callable[[int], float]:
 
 
 def check_finite(statistics: Mapping[str, float], prompt_ids: Sequence[str]) -> None:
-    """Raise NotFiniteError, naming the prompts, where a loss or a gradient norm is no number."""
+    """Raise NotFiniteError, naming the prompts, where a loss or a gradient norm is not finite."""
     if not all(map(math.isfinite, statistics.values())):
         raise NotFiniteError("a loss or gradient is not finite", list(dict.fromkeys(prompt_ids)))
 
@@ -140,7 +141,7 @@ def _entries(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
 
 
 def _global_generators() -> dict[str, Tensor]:
-    """Return the states of torch's generators, which no training of ours draws from, but what comes after may."""
+    """Return the states of torch's generators, from which dropout is drawn."""
     states = {"generator.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"generator.cuda.{index}": item for index, item in enumerate(torch.cuda.get_rng_state_all())}

@@ -21,8 +21,8 @@ CAUSES = {
     "negative_k3": "the k3 estimate of the KL to the reference is negative, which no probabilities make it: the "
     "arithmetic is broken; please report it",
     "clipped_often": "more than half of the tokens were clipped: lower methods.ppo.learning_rate or methods.ppo.epochs",
-    "values_explain_nothing": f"explained variance below 0 for {_PATIENCE} steps: raise "
-    "methods.ppo.value_learning_rate or methods.ppo.vf_coef",
+    "values_explain_nothing": f"explained variance below 0 for {_PATIENCE} steps: lower "
+    "methods.ppo.value_learning_rate, or raise methods.ppo.prompts_per_step",
     "entropy_collapsed": "the entropy is below a quarter of the first step's: raise methods.ppo.kl_coef or lower "
     "methods.ppo.learning_rate",
     "eos_missing": "no completion ended by itself although a missing EOS is penalised: raise "

@@ -28,7 +28,6 @@ from pipeline.methods.ppo.objectives import (
     value_loss,
 )
 from pipeline.methods.ppo.rollout import Rollout, describe, scored_only
-from pipeline.policy.language_model import reading_order
 from pipeline.policy.masking import masked_mean, masked_whiten
 from pipeline.policy.sampling import derived_seed
 from pipeline.policy.types import Analysis, Completion, Decoding, Policy, Prompt
@@ -218,7 +217,7 @@ class PPOTrainer:
         """Take `epochs` passes of minibatches over the rollout and return the mean of what they report.
 
         Stops before the update whose approx_kl is above max_approx_kl (target_kl of OpenAI Spinning Up and
-        Stable-Baselines3, without their factor 1.5). Raises NotFiniteError for a loss or gradient that is no number.
+        Stable-Baselines3, without their factor 1.5). Raises NotFiniteError for a loss or gradient that is not finite.
         """
         reports: list[dict[str, float]] = []
         updates = 0
@@ -272,7 +271,7 @@ class PPOTrainer:
         self.optimizer.zero_grad()
         tokens = rollout.mask[indices].sum()
         report: dict[str, float] = {}
-        order = sorted(indices.tolist(), key=lambda index: reading_order(rollout.completions[index]))
+        order = sorted(indices.tolist(), key=lambda index: rollout.completions[index].reading_order)
         for part in torch.tensor(order).split(self.ppo.micro_batch_size):
             share = (rollout.mask[part].sum() / tokens).item()
             for key, value in self._accumulate(rollout, part, share).items():
@@ -316,5 +315,5 @@ def _texts(completions: Sequence[Completion]) -> tuple[list[str], list[str]]:
 
 
 def _largest(one: float, other: float) -> float:
-    """Return the larger number, or NaN where one is no number: `max` would drop it."""
+    """Return the larger number, or NaN where one is NaN: `max` would drop it."""
     return math.nan if math.isnan(one) or math.isnan(other) else max(one, other)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def train_on(training: "Training", section: SupervisedSection, completions: Sequence[Completion]) -> "Trained":
-    """Train in place what of the model can learn on the completions' own token ids."""
+    """Train the model's trainable parameters in place, on the completions' own token ids."""
     from pipeline.methods.training import Trained
 
     training.model.train()  # with the dropout of `lora`, and of a model that has its own
