@@ -15,7 +15,7 @@ from pipeline.io.hashing import adapter_fingerprint
 from pipeline.io.records import write_csv, write_json
 from pipeline.methods.loop.checkpoints import Checkpoints
 from pipeline.methods.sft.trainer import train_on
-from pipeline.methods.training import Training, summary
+from pipeline.methods.training import Sections, Training, summary
 from pipeline.policy import loading
 from pipeline.policy.demonstrations import Demonstrated, tokenize_demonstrations
 from pipeline.policy.dev_check import dev_check
@@ -71,9 +71,8 @@ def _train(stage: Stage, checkpoints: Checkpoints, tokenizer: Any, reward: Rewar
     model = loading.new_reference_model(*place, settings.model, settings.reference)
     policy = make_policy(settings.model.architecture, model, tokenizer)
     found = _demonstrated(stage, tokenizer, policy.context)
-    training = Training(
-        "reference", "demonstrations", *place, model, tokenizer, policy, reward, settings, checkpoints, stage.run.log
-    )
+    name, inputs, sections = "reference", "demonstrations", Sections(settings.model, settings.dev)
+    training = Training(name, inputs, *place, model, tokenizer, policy, reward, sections, checkpoints, stage.run.log)
     trained = train_on(training, settings.reference, found.completions)
     counts = {"too_long": found.too_long, "without": found.without}
     folder = loading.write_reference(model, *place, settings.model)

@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.config.declarations import Method
+from pipeline.config.sections import DevSection, ModelSection
 from pipeline.data.schema import read_prompts
 from pipeline.io import paths
 from pipeline.io.atomic import staged
@@ -36,6 +37,13 @@ class Trained:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Sections(NamedTuple):
+    """The parameters that trainings share."""
+
+    model: ModelSection
+    dev: DevSection
+
+
 @dataclass(frozen=True)
 class Training:
     """A policy with a fresh adapter, ready to be trained, what it is trained on, and what it is watched with.
@@ -51,7 +59,7 @@ class Training:
     tokenizer: Any
     policy: Policy
     reward: Reward
-    settings: Any
+    sections: Sections
     checkpoints: Checkpoints
     report: Callable[[int, dict[str, float]], None]
 
@@ -65,7 +73,7 @@ class Training:
         if split == "train":
             self._takes("prompts")
         path = paths.formatted(self.experiment, split)
-        return tokenize_prompts(read_prompts(path), self.tokenizer, self.settings.model, path)
+        return tokenize_prompts(read_prompts(path), self.tokenizer, self.sections.model, path)
 
     def samples(self) -> list[PromptSamples]:
         """Read the scored samples of every train prompt; raise ValueError where the method takes prompts alone."""
@@ -86,7 +94,7 @@ class Training:
         """Look at the policy on the dev prompts."""
         rows = read_prompts(paths.formatted(self.experiment, "dev"))
         demonstrations = {row.id: row.demonstrations for row in rows}
-        return dev_check(self.policy, self.prompts("dev"), self.reward.scorer, self.settings.dev, demonstrations)
+        return dev_check(self.policy, self.prompts("dev"), self.reward.scorer, self.sections.dev, demonstrations)
 
 
 def prepare(
@@ -103,9 +111,9 @@ def prepare(
     tokenizer = loading.load_tokenizer(experiment)
     policy = make_policy(settings.model.architecture, model, tokenizer)
     reward = load_reward(settings.reward, experiment)
-    training = Training(
-        method.name, method.inputs, experiment, seed, model, tokenizer, policy, reward, settings, checkpoints, report
-    )
+    sections = Sections(settings.model, settings.dev)
+    name, inputs = method.name, method.inputs
+    training = Training(name, inputs, experiment, seed, model, tokenizer, policy, reward, sections, checkpoints, report)
     training.prompts("dev")  # needed at the end only: a broken file should not cost a training
     return training
 

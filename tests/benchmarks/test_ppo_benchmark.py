@@ -29,7 +29,7 @@ def run(system, repetition, seconds, memory, scores=(0.0, 0.0, 0.0), phases=None
 
 def printed(runs):
     console = Console(file=io.StringIO(), width=80, highlight=False)
-    console.print(ppo.table(runs))
+    console.print(ppo.table("16x1", runs))
     return console.file.getvalue()
 
 
@@ -115,9 +115,10 @@ def test_both_sides_are_paid_by_the_same_scores(root, monkeypatch):
     assert scorer.taken() == []
 
 
-def test_the_section_is_valid_and_makes_as_many_updates_as_trl(root, monkeypatch):
+@pytest.mark.parametrize("case", ppo_job.CASES)
+def test_the_section_is_valid_and_makes_as_many_updates_as_trl(case, root, monkeypatch):
     monkeypatch.chdir(root)
-    ppo_section = ppo_job.section(7)
+    ppo_section = ppo_job.section(7, case)
     assert ppo_section["steps"] == 7
     # TRL's accumulation counts backward passes across minibatches: more than one would be another algorithm
     assert ppo_section["prompts_per_step"] * ppo_section["samples_per_prompt"] == ppo_section["minibatch_size"]

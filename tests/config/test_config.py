@@ -113,8 +113,8 @@ def test_the_whole_file_is_checked_whatever_the_stage_reads():
 
 
 def test_a_number_without_a_dot_is_the_number_that_it_looks_like():
-    assert TEXT.count("learning_rate: 1.0e-4") == 1
-    Path(FILE).write_text(TEXT.replace("learning_rate: 1.0e-4", "learning_rate: 1e-4"), encoding="utf-8")
+    assert TEXT.count("    learning_rate: 1.0e-4") == 1
+    Path(FILE).write_text(TEXT.replace("    learning_rate: 1.0e-4", "    learning_rate: 1e-4"), encoding="utf-8")
     assert load("exp", ("methods.dpo",)).methods["dpo"].learning_rate == 1.0e-4
     write(methods__dpo__learning_rate="1.0e-4")
     (found,) = problems("methods.dpo")

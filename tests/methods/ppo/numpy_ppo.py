@@ -124,7 +124,8 @@ def _token(
     ratio = math.exp(log_ratio)
     bounded = min(max(ratio, 1 - ppo.clip_range), 1 + ppo.clip_range)
     # A value may come nearer to its target by value_clip_range only: what it gains beyond counts for nothing.
-    near = old_value + min(max(value - old_value, -ppo.value_clip_range), ppo.value_clip_range)
+    bound = math.inf if ppo.value_clip_range is None else ppo.value_clip_range
+    near = old_value + min(max(value - old_value, -bound), bound)
     return {
         "policy/loss": -min(ratio * advantage, bounded * advantage),  # Schulman et al. 2017, eq. 7
         "policy/clip_fraction": float(ratio * advantage > bounded * advantage),

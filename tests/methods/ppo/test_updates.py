@@ -107,9 +107,16 @@ def test_the_gradient_of_each_group_is_scaled_down_by_its_own_norm(workplace: An
 
 def test_the_learning_rate_rises_over_the_warmup_and_falls_to_the_end(policy: Any) -> None:
     trainer = trainer_of(policy, steps=6, warmup_steps=2, learning_rate=1e-4, value_learning_rate=1e-3)
+    firsts = [weights[0] for weights in policy.trainable().values()]
     used = []
     for done in range(6):
-        used.append([group["lr"] for group in trainer.optimizer._adam.param_groups])
+        groups = trainer.optimizer._adam.param_groups
+        used.append(
+            [
+                next(group["lr"] for group in groups if any(weight is item for item in group["params"]))
+                for weight in firsts
+            ]
+        )
         assert trainer.step(done).statistics["policy/learning_rate"] == used[-1][0]
     rates = [adapter for adapter, _ in used]
     assert 0 < rates[0] < rates[1] < rates[2] == pytest.approx(1e-4)
