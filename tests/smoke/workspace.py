@@ -137,8 +137,9 @@ class Workspace:
         file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changed}, sort_keys=False))
 
     def load(self, path: str) -> Any:
-        """Read a JSON or YAML file."""
-        return yaml.safe_load((self.root / path).read_text(encoding="utf-8"))
+        """Read a JSON or YAML file; PyYAML would read JSON's 2e-06 as text."""
+        read = json.loads if path.endswith(".json") else yaml.safe_load
+        return read((self.root / path).read_text(encoding="utf-8"))
 
     def outputs(self, *folders: str) -> dict[str, str]:
         """Return the SHA-256 of every file below these output folders (all by default) by its path."""
