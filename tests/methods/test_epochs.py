@@ -200,7 +200,7 @@ def test_weights_that_the_last_step_breaks_are_found_out(tiny, method, monkeypat
             poisoned_weight(policy)()
 
     monkeypatch.setattr(Optimizer, "step", breaking)
-    with pytest.raises(NotFiniteError, match=f"{method} step 8: a log-probability is not finite.*put back to step 7"):
+    with pytest.raises(NotFiniteError, match=f"{method} step 8: a weight is not finite.*put back to step 7"):
         trained(policy, method, report=lambda *_: after.append(adapter(policy)))
     assert len(after) == 7 and equal(adapter(policy), after[-1])
 
