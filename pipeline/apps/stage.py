@@ -74,7 +74,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Stage:
-    """One execution of a stage: where it stands in the DAG, its parameters, and its MLflow run."""
+    """One execution of a stage: its place in the DAG, its parameters, and its MLflow run."""
 
     name: str
     experiment: str

@@ -157,7 +157,7 @@ def parsed_csv(file: Iterable[str], place: str, columns: Collection[str], remedy
 
 
 def finite(text: str, place: str, remedy: str = REMAKE) -> float | None:
-    """Return the number that a field of CSV holds, None where it is empty; raise UserError when it is no number."""
+    """Return the number that a field of CSV holds, None where it is empty; raise UserError when it is not a number."""
     try:
         value = float(text) if text else None
     except ValueError:

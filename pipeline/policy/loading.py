@@ -206,7 +206,7 @@ def write_reference_manifest(experiment: str, seed: int, kind: str) -> None:
 
 @contextmanager
 def blamed(experiment: str, seed: int, policy: str) -> Iterator[None]:
-    """Name the weights in whatever is raised inside the block because what they compute is no number."""
+    """Name the weights in whatever is raised inside the block because what they compute is not finite."""
     own, base = paths.adapter(experiment, seed, policy), paths.base_model(experiment)
     try:
         yield

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 def score_each(
     score: Callable[[Sequence[str]], Iterable[float]], texts: Sequence[str], lowest: float = 0.0, highest: float = 1.0
 ) -> list[float | None]:
-    """Return `score(texts)` with None for every text whose score is no number from lowest to highest, or raises.
+    """Return `score(texts)` with None for every text whose score is not a number from lowest to highest, or raises.
 
     A batch that raises is halved until the text is found; the error's type is logged, never the text.
     """

@@ -79,7 +79,10 @@ def test_every_method_starts_from_the_reference(run: WholeRun) -> None:
     assert losses[min(losses)] == pytest.approx(math.log(2), abs=1e-5)
     for policy in METHODS:
         assert evaluated(run)[policy]["guards"]["kl"] > 0
-    assert evaluated(run)["reference"]["guards"]["kl"] == pytest.approx(0, abs=1e-5)
+    manifest = run.workspace.load(str(paths.adapter(run.experiment, 0, "reference") / "manifest.json"))
+    # An adapter is read twice, as policy and as reference; all else is one reading, compared with itself.
+    tolerance = 1e-5 if manifest["kind"] == "adapter" else 0
+    assert abs(evaluated(run)["reference"]["guards"]["kl"]) <= tolerance
 
 
 def test_a_fresh_policy_says_what_the_reference_says(run: WholeRun) -> None:

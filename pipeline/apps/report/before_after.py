@@ -62,8 +62,7 @@ def pairs(experiment: str) -> list[Row]:
 def ends(rows: Sequence[Row], texts: Texts) -> dict[str, dict[str, Any]]:
     """Return for each method where the page finds the pairs of the largest falls and rises, and how many there are.
 
-    `first` and `last` hold places in the lists of `texts`; no pair stands in both. Pairs without a score are in
-    neither.
+    `first` and `last` hold places in the lists of `texts`; no pair is in both. Pairs without a score are in neither.
     """
     ids = sorted({row["prompt_id"] for row in rows})
     found: dict[str, dict[str, Any]] = {}

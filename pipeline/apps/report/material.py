@@ -120,7 +120,7 @@ def _texts(experiment: str, evaluation: Mapping[str, Any], judges: Mapping[str, 
 def _rows(path: Path, numbers: Collection[str], words: Collection[str] = ()) -> list[Row]:
     """Return the rows of a CSV file, None in empty fields; [] without a file.
 
-    Raises UserError where a field that is not in a column of `words` is no number, and where a column is missing.
+    Raises UserError where a field outside the columns of `words` is not a number, and where a column is missing.
     """
     if not staged(path).exists():
         return []

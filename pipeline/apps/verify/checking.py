@@ -1,4 +1,4 @@
-"""All checks in one order, and what is told besides."""
+"""All checks in order, and the notes printed after them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager

@@ -1,7 +1,7 @@
 """Direct preference optimisation on chosen and rejected completions, for any policy."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +11,9 @@ from tqdm import trange
 from pipeline.methods.dpo import DPOSection
 from pipeline.methods.loop.epochs import EpochTrainer
 from pipeline.methods.loop.loop import run
+from pipeline.methods.training import Trained, Training
 from pipeline.policy.types import Completion, Policy
 from pipeline.preferences.pairs import Pair
-
-if TYPE_CHECKING:
-    from pipeline.methods.training import Trained, Training
-
 
 _READ_PAIRS = 64  # by the reference between two moves of the progress bar
 
@@ -43,10 +40,8 @@ def preference_loss(
     return PreferenceLoss(-logsigmoid(chosen - rejected), chosen.detach(), rejected.detach())
 
 
-def train(training: "Training", section: DPOSection) -> "Trained":
+def train(training: Training, section: DPOSection) -> Trained:
     """Train the adapter in place; the reference is the same model with the adapter off, or the reference's on."""
-    from pipeline.methods.training import Trained
-
     pairs = training.pairs()
     training.model.eval()  # dropout would make the log-ratio of equal policies differ from 0
     trainer = DPOTrainer(training.policy, pairs, section, training.seed)

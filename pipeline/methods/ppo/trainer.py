@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,21 +28,17 @@ from pipeline.methods.ppo.objectives import (
     value_loss,
 )
 from pipeline.methods.ppo.rollout import Rollout, describe, scored_only
+from pipeline.methods.training import Trained, Training
 from pipeline.policy.masking import masked_mean, masked_whiten
 from pipeline.policy.sampling import derived_seed
 from pipeline.policy.types import Analysis, Completion, Decoding, Policy, Prompt
 from pipeline.scorers.reward import Reward
 
-if TYPE_CHECKING:
-    from pipeline.methods.training import Trained, Training
-
 _LARGEST = "policy/ratio_deviation"  # over a minibatch the largest is kept; everything else is a mean over tokens
 
 
-def train(training: "Training", section: PPOSection) -> "Trained":
+def train(training: Training, section: PPOSection) -> Trained:
     """Train the adapter in place on rollouts of the train prompts."""
-    from pipeline.methods.training import Trained
-
     training.model.eval()  # dropout in rollout or update would make the ratio differ from 1 before any update
     prompts = training.prompts("train")
     trainer = PPOTrainer(training.policy, training.reward, prompts, section, training.seed)

@@ -1,21 +1,16 @@
 """Supervised fine-tuning on given completions, for any policy: chosen ones, or people's demonstrations."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pipeline.config.sections import SupervisedSection
 from pipeline.methods.loop.epochs import EpochTrainer
 from pipeline.methods.loop.loop import run
+from pipeline.methods.training import Trained, Training
 from pipeline.policy.types import Completion
 
-if TYPE_CHECKING:
-    from pipeline.methods.training import Trained, Training
 
-
-def train_on(training: "Training", section: SupervisedSection, completions: Sequence[Completion]) -> "Trained":
+def train_on(training: Training, section: SupervisedSection, completions: Sequence[Completion]) -> Trained:
     """Train the model's trainable parameters in place, on the completions' own token ids."""
-    from pipeline.methods.training import Trained
-
     training.model.train()  # with the dropout of `lora`, and of a model that has its own
     curves = run(training, SFTTrainer(training.policy, completions, section, training.seed))
     training.model.eval()

@@ -1,5 +1,5 @@
 // How text of a model enters the document: by textContent alone, and a hidden text not at all before it is asked for;
-// a veil of other letters stands in its place.
+// other letters are shown in its place.
 "use strict";
 const modelText = (() => {
   function element(tag, className, text) {

@@ -58,7 +58,7 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def row(name: str, found: Interval, **more: Any) -> Row:
-    """Return one row of `interval_chart`; the label says when there is no number."""
+    """Return one row of `interval_chart`; the label says where the value is missing."""
     missing = "" if found.value is not None else " (missing)"
     return {"name": label(name), "label": label(name) + missing, **vars(found), **more}
 
