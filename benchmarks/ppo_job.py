@@ -29,6 +29,7 @@ SETTING: dict[str, Any] = {
     "micro_batch_size": READ,
     "warmup_steps": 0,
     "max_grad_norm": 1e9,
+    "value_clip_range": 0.2,  # TRL's PPO always clips values
     "kl_target": None,
     "max_approx_kl": None,
     "score_scaling": "none",

@@ -47,6 +47,13 @@ def test_the_warm_up_is_not_counted():
     assert ppo.measurements(RUNS[:1])["tokens a second"] == [50.0, 50.0]
 
 
+@pytest.mark.parametrize("case", ppo_job.CASES)
+def test_trl_gets_numbers_for_all_that_it_cannot_leave_out(case):
+    section = ppo_job.section(2, case)
+    needed = ("learning_rate", "kl_coef", "clip_range", "value_clip_range", "vf_coef", "gamma", "gae_lambda")
+    assert all(isinstance(section[key], float) for key in needed)
+
+
 def test_the_reward_at_the_end_is_that_of_the_last_third():
     steps = [{"scores": [score]} for score in (0.0, 0.0, 0.0, 0.0, 0.6, 0.9)]
     assert ppo.late_scores({"steps": steps}) == [0.6, 0.9]
