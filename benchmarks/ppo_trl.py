@@ -158,7 +158,7 @@ def train(job: Job, scratch: Path) -> list[dict[str, Any]]:
 
 
 def _models(folder: Path) -> tuple[Any, Any]:
-    """Return the policy and the value model, which TRL wants to be a whole one; its values start at zero, as ours."""
+    """Return the policy and the value model, which TRL wants to be a whole one; its values start at zero."""
     policy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     value_model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
     nn.init.zeros_(value_model.score.weight)
