@@ -2,7 +2,7 @@
 
 `python -m benchmarks.planted_faults [--only NAME ...]`. The faults are in planted_faults.yaml. Tests of the fault's own
 room run first, then all others; the first that fails ends the search. Seeds are fixed. Results go to
-results/planted-faults.json one by one, so that a run cut short continues where it was; `--again` starts over.
+results/planted-faults.json one by one; a later run looks for those that were not found; `--again` starts over.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def read() -> list[Fault]:
 
 
 def main() -> None:
-    """Look for every fault that has no result yet, and print the table."""
+    """Look for every fault that no test has found yet, and print the table."""
     arguments = _parser().parse_args()
     faults = [fault for fault in read() if not arguments.only or fault.name in arguments.only]
     found: dict[str, str | None] = {}
@@ -65,7 +65,7 @@ def main() -> None:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
         for number, fault in enumerate(faults, 1):
-            if fault.name not in found or arguments.only:
+            if found.get(fault.name) is None or arguments.only:
                 print(f"{number}/{len(faults)} {fault.name}: {fault.harm}", flush=True)
                 found[fault.name] = search(clone, fault, arguments.workers, own_room_only=arguments.own_room)
                 print(f"    {found[fault.name] or 'NOT FOUND'}", flush=True)
