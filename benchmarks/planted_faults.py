@@ -2,7 +2,7 @@
 
 `python -m benchmarks.planted_faults [--only NAME ...]`. The faults are in planted_faults.yaml. Tests of the fault's own
 room run first, then all others; the first that fails ends the search. Seeds are fixed. Results go to
-results/planted-faults.json one by one; a later run looks for those that were not found; `--again` starts over.
+results/planted-faults.json one by one; a later run looks for those that were not found.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     faults = [fault for fault in read() if not arguments.only or fault.name in arguments.only]
     found: dict[str, str | None] = {}
-    if RESULT.exists() and not arguments.again:
+    if RESULT.exists():
         found = records.read_json(RESULT)
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
@@ -67,13 +67,13 @@ def main() -> None:
         for number, fault in enumerate(faults, 1):
             if found.get(fault.name) is None or arguments.only:
                 print(f"{number}/{len(faults)} {fault.name}: {fault.harm}", flush=True)
-                found[fault.name] = search(clone, fault, arguments.workers, own_room_only=arguments.own_room)
+                found[fault.name] = search(clone, fault, arguments.workers)
                 print(f"    {found[fault.name] or 'NOT FOUND'}", flush=True)
                 records.write_json(RESULT, found)
     print(table(faults, found))
 
 
-def search(clone: Path, fault: Fault, workers: int, *, own_room_only: bool = False) -> str | None:
+def search(clone: Path, fault: Fault, workers: int) -> str | None:
     """Return the first test that fails with the fault in the clone, or None when all pass."""
     path = clone / fault.file
     right = path.read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def search(clone: Path, fault: Fault, workers: int, *, own_room_only: bool = Fal
     own = [f"tests/{fault.room}"]
     rest = sorted(f"tests/{folder.name}" for folder in (clone / "tests").iterdir() if folder.is_dir())
     try:
-        for rooms in [own] if own_room_only else [own, [room for room in rest if room not in own]]:
+        for rooms in (own, [room for room in rest if room not in own]):
             if (test := _first_failure(clone, rooms, workers)) is not None:
                 return test
         return None
@@ -120,9 +120,7 @@ def _first_failure(clone: Path, rooms: list[str], workers: int) -> str | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="planted_faults", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these faults, whether they have a result or not")
-    parser.add_argument("--again", action="store_true", help="start over")
-    parser.add_argument("--own-room", action="store_true", help="only tests of the fault's own room")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these faults, found before or not")
     parser.add_argument("--workers", type=int, default=2, help="test processes (2)")
     return parser
 
