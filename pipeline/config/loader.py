@@ -107,7 +107,7 @@ def _described(errors: Iterable[Any], raw: Any) -> list[str]:
 
 
 def _key(error: Any, raw: Any) -> str:
-    """Spell the key as it stands in the file: pydantic adds the names of a union's alternatives, which are no keys."""
+    """Return the key as the file has it: pydantic adds the names of a union's alternatives, which are not keys."""
     key, value, loc = "", raw, error["loc"]
     for place, part in enumerate(loc):
         known = isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int)

@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def parsed(path: Path, text: str) -> Any:
-    """Parse YAML that stands in `path`; otherwise as `read_yaml`."""
+    """Parse the YAML text of `path`; otherwise as `read_yaml`."""
     try:
         return yaml.load(text, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:

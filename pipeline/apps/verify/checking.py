@@ -162,7 +162,7 @@ def _parameter(path: str, key: str, value: Any, file: Mapping[str, Any] | None, 
 
 
 def _section(file: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return what stands in a file under a dotted key, by that key; nothing where there is no such key."""
+    """Return the value of a dotted key in a file, by that key; nothing where there is no such key."""
     found: Any = file
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:

@@ -37,7 +37,7 @@ class Difference:
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Difference]:
-    """Yield every dotted key whose value differs, sorted; lists of words are told by their length alone."""
+    """Yield every dotted key whose value differs, sorted; of lists of words only the length is shown."""
     before, after = flattened(expected), flattened(found)
     absent = object()
     for key in sorted({*before, *after}):

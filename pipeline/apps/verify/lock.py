@@ -179,7 +179,7 @@ def check_lock() -> Iterator[Finding]:
 
 
 def notes_on_code() -> Iterator[str]:
-    """Yield what is told of code that HEAD does not hold as it is here, whether a stage depends on it or not."""
+    """Yield a note on code that differs from HEAD, whether a stage depends on it or not."""
     folders = " ".join(CODE)
     options = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     done = _git(*options, "--", *CODE)
