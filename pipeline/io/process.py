@@ -74,10 +74,13 @@ def terminate_as_exit() -> None:
     Whatever comes after it is ignored, since it would interrupt the closing: the kernel sends a SIGTERM for every
     thread of a parent that dies, and people press Ctrl-C twice. What the starter chose to ignore (`nohup`) stays so.
     """
+    leaving = False
 
     def leave(number: int, _: object) -> None:
-        for ending in _ENDINGS:
-            signal.signal(ending, signal.SIG_IGN)
+        nonlocal leaving
+        if leaving:  # SIG_IGN instead makes Python print a traceback for a signal that came at the same moment
+            return
+        leaving = True
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(128 + number)

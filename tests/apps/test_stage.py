@@ -140,6 +140,15 @@ def test_a_stage_that_is_ended_closes_what_it_opened_undisturbed(ending: signal.
     assert output() == []
 
 
+def test_two_signals_at_the_same_moment_are_no_traceback() -> None:
+    stage = start(WAIT, preexec_fn=hear_everything)
+    wait_for(stage, "ready")
+    for number in (signal.SIGSTOP, signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+        stage.send_signal(number)
+    code, _, stderr = end(stage)
+    assert code in (128 + signal.SIGHUP, 128 + signal.SIGTERM) and stderr == ""
+
+
 def hear_everything() -> None:
     """Undo what the tests' own starter may have chosen to ignore."""
     for number in (signal.SIGINT, signal.SIGHUP):
